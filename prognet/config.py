@@ -1,0 +1,121 @@
+"""How to train and what to measure: frozen values, checked when they are made.
+
+`Training` and `Measurement` are shared by every strategy of a comparison; the command line is made from them.
+"""
+
+from dataclasses import dataclass
+from math import isfinite
+from typing import Literal, get_args
+
+from prognet.errors import ConfigError
+
+Optimiser = Literal["adam", "adamw", "sgd", "rmsprop"]
+Schedule = Literal["constant", "cosine", "linear"]
+Heads = Literal["per-task", "shared"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How every task is learned; the same for all strategies of a comparison.
+
+    Raises:
+        ConfigError: when a value is out of its range.
+    """
+
+    epochs: int = 10
+    """Passes over the training split of each task."""
+    batch_size: int = 64
+    """Samples in a mini-batch; the last one of an epoch may be smaller."""
+    optimiser: Optimiser = "adam"
+    """A fresh optimiser is made for every task; the default is Adam (fused or foreach where torch offers it)."""
+    lr: float = 1e-3
+    """Learning rate at the start of a task."""
+    momentum: float = 0.0
+    """Momentum of sgd and rmsprop; the Adam family keeps its own defaults."""
+    weight_decay: float = 0.0
+    """L2 penalty (adam, sgd, rmsprop) or decoupled decay (adamw)."""
+    schedule: Schedule = "constant"
+    """Learning rate over the updates of a task: constant, or down to zero as a cosine or a line."""
+    label_smoothing: float = 0.0
+    """Mass of the target distribution spread uniformly over the task's own classes."""
+    clip_norm: float | None = None
+    """Largest L2 norm of a gradient step; None leaves gradients as they are."""
+    patience: int | None = None
+    """Early stopping: epochs without a lower loss on the *validation* split before training stops and the best
+    parameters are restored; None trains for all epochs."""
+
+    def __post_init__(self) -> None:
+        _require(_whole(self.epochs) and self.epochs >= 0, "epochs", "a whole number, at least 0", self.epochs)
+        _require(
+            _whole(self.batch_size) and self.batch_size >= 1,
+            "batch_size",
+            "a whole number, at least 1",
+            self.batch_size,
+        )
+        _require(self.optimiser in get_args(Optimiser), "optimiser", f"one of {get_args(Optimiser)}", self.optimiser)
+        _require(_real(self.lr) and self.lr > 0, "lr", "a finite number above 0", self.lr)
+        _require(_real(self.momentum) and 0 <= self.momentum < 1, "momentum", "a number in [0, 1)", self.momentum)
+        _require(
+            _real(self.weight_decay) and self.weight_decay >= 0,
+            "weight_decay",
+            "a finite number, at least 0",
+            self.weight_decay,
+        )
+        _require(self.schedule in get_args(Schedule), "schedule", f"one of {get_args(Schedule)}", self.schedule)
+        _require(
+            _real(self.label_smoothing) and 0 <= self.label_smoothing < 1,
+            "label_smoothing",
+            "a number in [0, 1)",
+            self.label_smoothing,
+        )
+        _require(
+            self.clip_norm is None or (_real(self.clip_norm) and self.clip_norm > 0),
+            "clip_norm",
+            "None or a finite number above 0",
+            self.clip_norm,
+        )
+        _require(
+            self.patience is None or (_whole(self.patience) and self.patience >= 1),
+            "patience",
+            "None or a whole number, at least 1",
+            self.patience,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What the harness measures beside the accuracy matrix.
+
+    Raises:
+        ConfigError: when a value is out of its range.
+    """
+
+    lca_updates: int = 10
+    """beta of LCA: the learning curve is measured after each of the first `beta` mini-batches."""
+    curve_points: int = 12
+    """Further points of the learning curve, spread evenly over the remaining updates of a task."""
+    curve_samples: int = 1000
+    """Test samples per point of a learning curve, the first ones of a seeded permutation."""
+    batch_size: int = 256
+    """Samples in a batch of an evaluation; fixed, because bits may depend on it."""
+
+    def __post_init__(self) -> None:
+        for name in ("lca_updates", "curve_points"):
+            value = getattr(self, name)
+            _require(_whole(value) and value >= 0, name, "a whole number, at least 0", value)
+        for name in ("curve_samples", "batch_size"):
+            value = getattr(self, name)
+            _require(_whole(value) and value >= 1, name, "a whole number, at least 1", value)
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _real(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+
+
+def _require(condition: bool, argument: str, required: str, found: object) -> None:
+    if not condition:
+        raise ConfigError(f"{argument}: required {required}, found {found!r}.")

@@ -1,0 +1,269 @@
+"""Adapters: the modules of the lateral connections, a_s(x_s^(1), ..., x_s^(k-1)).
+
+`LinearAdapter` is equation 1 and `MLPAdapter` equation 2 of Rusu et al. 2016 (arXiv 1606.04671). An adapter is a frozen
+specification; `build` makes the module for one site from the shapes that the source columns and the new column have
+there. A new kind is one more small class with one method.
+
+Which form a lateral takes is read off the site:
+
+- vectors (D,): dense projections;
+- images (C, *spatial): every source is average-pooled to the spatial size of the site's output, then projected by 1x1
+  convolutions; with `kernel="layer"` the last projection has the kernel, stride and padding of the layer itself;
+- tokens (N, D): projections of the last dimension, each source behind a LayerNorm.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from math import ceil
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from prognet.engine.sites import Geometry, Site
+from prognet.errors import ConfigError, SiteError
+
+Kernel = Literal["1x1", "layer"]
+_CONVOLUTIONS: dict[int, type[nn.Conv1d | nn.Conv2d | nn.Conv3d]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_POOLS = {1: functional.adaptive_avg_pool1d, 2: functional.adaptive_avg_pool2d, 3: functional.adaptive_avg_pool3d}
+
+
+class Adapter(ABC):
+    """A frozen specification of a lateral connection."""
+
+    @abstractmethod
+    def build(self, senders: Sequence[Site], site: Site) -> nn.Module:
+        """The module of one site: it maps the tensors that the senders received to what is added to the site's output.
+
+        Args:
+            senders: the site of the same name in each source column, in the order of the sources; at least one.
+            site: the site of the new column.
+
+        Raises:
+            SiteError: when the shapes cannot be joined.
+        """
+
+    def describe(self) -> dict[str, Any]:
+        """`{"kind": ..., "arguments": ...}` in JSON values; `adapter_from` is the inverse."""
+        return {"kind": type(self).__name__, "arguments": asdict(self)}  # type: ignore[call-overload]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearAdapter(Adapter):
+    """Equation 1: a = sum_j U_j h_j, without bias.
+
+    Raises:
+        ConfigError: when `kernel` is not known.
+    """
+
+    zero_init: bool = True
+    """U = 0, so that a new column starts as the independent network; False for torch's default initialisation."""
+    kernel: Kernel = "1x1"
+    """Convolution sites: pooled 1x1 projections, or the geometry of the layer itself."""
+
+    def __post_init__(self) -> None:
+        _check_kernel(self.kernel)
+
+    def build(self, senders: Sequence[Site], site: Site) -> nn.Module:
+        form = _Form(senders, site, self.kernel)
+        U = form.expand(form.features)
+        return LinearLateral(form.align, _zeroed(U) if self.zero_init else U, form.dim)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MLPAdapter(Adapter):
+    """Equation 2: a = U relu(V concat_j(alpha_j h_j) + c), with a learned scale alpha_j per source column.
+
+    The default is what measures best: U = 0, alpha = 1, hidden width n (the input features of the site).
+
+    Raises:
+        ConfigError: when a value is out of its range; `zero_init` with `alpha=0` would never learn.
+    """
+
+    hidden: int | float | None = None
+    """Hidden width: None for n, an integer, or a ratio of n as a float (`0.25`)."""
+    alpha: float = 1.0
+    """Initial value of every alpha."""
+    zero_init: bool = True
+    """U = 0, so that a new column starts as the independent network; False for torch's default initialisation."""
+    kernel: Kernel = "1x1"
+    """Convolution sites: pooled 1x1 projections, or U with the geometry of the layer itself."""
+
+    def __post_init__(self) -> None:
+        _check_kernel(self.kernel)
+        if self.hidden is not None and self.hidden <= 0:
+            raise ConfigError(f"hidden: required None, a width or a ratio above 0, found {self.hidden!r}.")
+        if self.zero_init and self.alpha == 0:
+            raise ConfigError("alpha: required another value than 0 where U starts at 0, since neither could learn.")
+
+    @staticmethod
+    def paper() -> "MLPAdapter":
+        """The choices of the paper: random U, small alpha, the layer's own kernel at convolutions (appendix C)."""
+        return MLPAdapter(alpha=0.1, zero_init=False, kernel="layer")
+
+    def build(self, senders: Sequence[Site], site: Site) -> nn.Module:
+        form = _Form(senders, site, self.kernel)
+        hidden = self.width(form.own_features)
+        V, U = form.reduce(hidden), form.expand(hidden)
+        return MLPLateral(form.align, V, _zeroed(U) if self.zero_init else U, len(senders), self.alpha, form.dim)
+
+    def width(self, n: int) -> int:
+        """The hidden width for a site with n input features."""
+        if self.hidden is None:
+            return n
+        return self.hidden if isinstance(self.hidden, int) else max(1, ceil(self.hidden * n))
+
+
+class LinearLateral(nn.Module):
+    """a = U concat_j h_j, which is sum_j U_j h_j."""
+
+    def __init__(self, align: "Align", U: nn.Module, dim: int) -> None:
+        super().__init__()
+        self.align, self.U, self.dim = align, U, dim
+
+    def forward(self, sources: Sequence[Tensor]) -> Tensor:
+        """One tensor (B, *in_shape) per source -> (B, *out_shape)."""
+        out: Tensor = self.U(torch.cat(self.align(sources), self.dim))
+        return out
+
+
+class MLPLateral(nn.Module):
+    """a = U relu(V concat_j(alpha_j h_j) + c)."""
+
+    def __init__(self, align: "Align", V: nn.Module, U: nn.Module, n_sources: int, alpha: float, dim: int) -> None:
+        super().__init__()
+        self.align, self.V, self.U, self.dim = align, V, U, dim
+        self.alpha = nn.Parameter(torch.full((n_sources,), float(alpha)))
+
+    def forward(self, sources: Sequence[Tensor]) -> Tensor:
+        """One tensor (B, *in_shape) per source -> (B, *out_shape)."""
+        scaled = [alpha * h for alpha, h in zip(self.alpha.unbind(), self.align(sources), strict=True)]
+        z = torch.cat(scaled, self.dim)
+        out: Tensor = self.U(torch.relu(self.V(z)))
+        return out
+
+
+class Align(nn.Module):
+    """Brings the sources to the size at which they are joined: pooled images, flattened where the target is a vector."""
+
+    def __init__(self, spatial: tuple[int, ...], flatten: bool, norms: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.spatial, self.flatten = spatial, flatten
+        self.norms = nn.ModuleList(norms)
+
+    def forward(self, sources: Sequence[Tensor]) -> list[Tensor]:
+        """The sources, each with the spatial size `spatial`."""
+        if self.norms:
+            return [norm(h) for norm, h in zip(self.norms, sources, strict=True)]  # tokens: (B, N, D)
+        if not self.spatial:
+            return list(sources)
+        pool = _POOLS[len(self.spatial)]
+        pooled = [
+            h if tuple(h.shape[2:]) == self.spatial else pool(h, self.spatial) for h in sources
+        ]  # (B, C, *spatial)
+        return [h.flatten(1) for h in pooled] if self.flatten else pooled
+
+    def extra_repr(self) -> str:
+        return f"spatial={self.spatial}, flatten={self.flatten}"
+
+
+class _Form:
+    """The linear maps of a lateral, by the shapes of the site: dense, convolution, or tokens."""
+
+    def __init__(self, senders: Sequence[Site], site: Site, kernel: Kernel) -> None:
+        self._site = site
+        _check_shapes(senders, site)
+        axis = 0 if site.channels == "first" else -1
+        self.own_features = site.in_shape[axis]
+        self.features = sum(sender.in_shape[axis] for sender in senders)
+        self._images = site.channels == "first" and len(site.out_shape) > 1
+        self.dim = 1 if self._images or len(site.out_shape) == 1 else -1
+        self._geometry = site.geometry if kernel == "layer" and self._images else None
+        self.align = self._align(senders)
+
+    def _align(self, senders: Sequence[Site]) -> Align:
+        site = self._site
+        if site.channels == "first":
+            rank = len(site.in_shape) - 1
+            spatial = site.in_shape[1:] if self._geometry else site.out_shape[1:] if self._images else (1,) * rank
+            return Align(spatial, flatten=not self._images, norms=())
+        tokens = len(site.in_shape) > 1
+        return Align((), flatten=False, norms=[nn.LayerNorm(s.in_shape[-1]) for s in senders] if tokens else ())
+
+    def reduce(self, hidden: int) -> nn.Module:
+        """V: from all source features to the hidden width, with bias."""
+        if not self._images:
+            return nn.Linear(self.features, hidden)
+        return _convolution(self._rank, self.features, hidden, None, bias=True)
+
+    def expand(self, hidden: int) -> nn.Module:
+        """U: from the hidden width to the features of the site's output, without bias."""
+        if not self._images:
+            return nn.Linear(hidden, self._site.out_shape[-1], bias=False)
+        return _convolution(self._rank, hidden, self._site.out_shape[0], self._geometry, bias=False)
+
+    @property
+    def _rank(self) -> int:
+        return len(self._site.out_shape) - 1
+
+
+def _convolution(rank: int, n_in: int, n_out: int, geometry: Geometry | None, bias: bool) -> nn.Module:
+    if geometry is None:
+        return _CONVOLUTIONS[rank](n_in, n_out, 1, bias=bias)
+    return _CONVOLUTIONS[rank](
+        n_in,
+        n_out,
+        geometry.kernel_size,  # type: ignore[arg-type]  # the rank fits, by construction
+        geometry.stride,  # type: ignore[arg-type]
+        geometry.padding,  # type: ignore[arg-type]
+        geometry.dilation,  # type: ignore[arg-type]
+        bias=bias,
+    )
+
+
+def _zeroed(module: nn.Module) -> nn.Module:
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+    return module
+
+
+def _check_kernel(kernel: str) -> None:
+    if kernel not in ("1x1", "layer"):
+        raise ConfigError(f"kernel: required '1x1' or 'layer', found {kernel!r}.")
+
+
+def _check_shapes(senders: Sequence[Site], site: Site) -> None:
+    tokens = site.channels == "last" and len(site.in_shape) > 1
+    joined = len(site.out_shape) == 1 or len(site.out_shape) == len(site.in_shape)
+    if not joined or (tokens and site.out_shape[:-1] != site.in_shape[:-1]):
+        raise SiteError(
+            f"site {site.name!r}: required an output of the same rank as its input {site.in_shape}, or a vector after an "
+            f"image, found {site.out_shape}; choose another site."
+        )
+    for sender in senders:
+        same = sender.channels == site.channels and len(sender.in_shape) == len(site.in_shape)
+        if not same or (tokens and sender.in_shape[:-1] != site.in_shape[:-1]):
+            raise SiteError(
+                f"site {site.name!r}: required an input like the new column's {site.in_shape} in every source column, "
+                f"found {sender.in_shape}; choose sites at which the columns agree but for their features."
+            )
+
+
+def adapter_from(description: dict[str, Any]) -> Adapter:
+    """The adapter that `Adapter.describe` described.
+
+    Raises:
+        ConfigError: when its kind is not defined, or its arguments do not fit.
+    """
+    kinds = {kind.__name__: kind for kind in Adapter.__subclasses__()}
+    kind = kinds.get(description["kind"])
+    if kind is None:
+        raise ConfigError(
+            f"adapter: required one of {sorted(kinds)}, found {description['kind']!r}; import the module that defines it."
+        )
+    try:
+        return kind(**description["arguments"])
+    except TypeError as error:
+        raise ConfigError(f"adapter: required the arguments of {kind.__name__}, found {error}.") from error

@@ -1,0 +1,229 @@
+"""The progressive network: columns in the order in which they were added, all but the newest one frozen."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from prognet.engine.adapters import Adapter, MLPAdapter
+from prognet.engine.column import Column
+from prognet.engine.digest import column_digest
+from prognet.engine.probe import probe
+from prognet.engine.sites import Activations
+from prognet.errors import ConfigError, FrozenColumnError, SiteError
+
+
+class ProgressiveNetwork(nn.Module):
+    """A progressive network (Rusu et al. 2016, arXiv 1606.04671) of any `nn.Module`s.
+
+    It knows no tasks and no data. A column is added for every task; the earlier columns are frozen by that, and the new
+    one reads them through small adapters at its sites. Learning trains the parameters of the newest column only.
+
+        net = ProgressiveNetwork()
+        k = net.add_column(backbone, example=x)
+        y = net(x, column=k)
+    """
+
+    def __init__(self, adapter: Adapter | None = None) -> None:
+        """An empty network.
+
+        Args:
+            adapter: the lateral connections of every column that names no other; by default `MLPAdapter()`.
+        """
+        super().__init__()
+        self.adapter = adapter if adapter is not None else MLPAdapter()
+        self.columns = nn.ModuleList()
+        self.input_shape: tuple[int, ...] | None = None
+
+    def __len__(self) -> int:
+        """The number of columns."""
+        return len(self.columns)
+
+    def add_column(
+        self,
+        backbone: nn.Module,
+        example: Tensor,
+        sites: Sequence[str] | None = None,
+        *,
+        adapter: Adapter | None = None,
+        sources: Sequence[int] | None = None,
+    ) -> int:
+        """Freezes all columns and adds a new one, which can learn.
+
+        Args:
+            backbone: a network from one tensor to one tensor; it becomes part of the column.
+            example: an input batch (B, *input_shape), the same input shape for all columns.
+            sites: names or globs of the sites; None for the defaults of `probe`.
+            adapter: the lateral connections of this column; None for those of the network.
+            sources: the columns it reads, by index; None for all.
+
+        Returns:
+            The index of the new column.
+
+        Raises:
+            SiteError: when a site breaks the contract, is unknown, or does not fit the source columns.
+            ConfigError: when `sources` or `backbone` are not what they must be; the network is unchanged by any error.
+        """
+        self._check_new(backbone, example)
+        sources = tuple(range(len(self))) if sources is None else self._checked(sources)
+        found = probe(backbone, example, sites)
+        if not found.sites and sources:
+            raise SiteError(
+                f"sites: required at least one site in the backbone, found none by default ({dict(found.skipped)}); "
+                "name some with `sites=`."
+            )
+        senders = [self.column(source).sites for source in sources]
+        column = Column(backbone, found.sites, senders, adapter or self.adapter, sources)
+        self.freeze()
+        self.columns.append(column)
+        self.input_shape = tuple(example.shape[1:])
+        return len(self) - 1
+
+    def forward(self, x: Tensor, column: int) -> Tensor:
+        """The output of one column.
+
+        Args:
+            x: the input, (B, *input_shape).
+            column: the index of the column, counted from 0.
+
+        Returns:
+            The output (B, *output_shape of the column), for a classifier its logits.
+
+        Raises:
+            ConfigError: when there is no such column.
+        """
+        wanted = self.column(column)
+        activations = self.activations(x, wanted.sources)
+        y, _ = wanted(x, [activations[source] for source in wanted.sources])
+        out: Tensor = y
+        return out
+
+    def activations(self, x: Tensor, columns: Sequence[int]) -> dict[int, Activations]:
+        """What the sites of `columns`, and of all columns they read, receive on the input x (B, *input_shape)."""
+        found: dict[int, Activations] = {}
+        for index in self.closure(columns):
+            column = self.column(index)
+            _, found[index] = column(x, [found[source] for source in column.sources])
+        return found
+
+    def closure(self, columns: Sequence[int]) -> tuple[int, ...]:
+        """`columns` and all columns that these read, directly or through others, in ascending order."""
+        found = set(columns)
+        for index in range(max(found, default=-1), -1, -1):
+            if index in found:
+                found.update(self.column(index).sources)
+        return tuple(sorted(found))
+
+    def column(self, index: int) -> Column:
+        """The column with this index, counted from 0.
+
+        Raises:
+            ConfigError: when there is none.
+        """
+        if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(self):
+            raise ConfigError(
+                f"column: required an index from 0 to {len(self) - 1}, found {index!r}; add a column first."
+            )
+        column = self.columns[index]
+        assert isinstance(column, Column)
+        return column
+
+    def freeze(self) -> None:
+        """Freezes every column, also against an earlier `requires_grad_(True)`."""
+        for index in range(len(self)):
+            self.column(index).freeze()
+
+    def check_frozen(self) -> None:
+        """Checks that no frozen column could learn.
+
+        Raises:
+            FrozenColumnError: when a parameter of a frozen column has been unfrozen, or its mode was changed.
+        """
+        for index in range(len(self)):
+            column = self.column(index)
+            if not column.frozen:
+                continue
+            for name, parameter in column.named_parameters():
+                if parameter.requires_grad:
+                    raise FrozenColumnError(
+                        f"column {index}: required frozen parameters, found requires_grad=True at {name!r}; call "
+                        "freeze() on the network instead of requires_grad_() on its parts."
+                    )
+            for name, module in column.named_modules():
+                if module.training:
+                    raise FrozenColumnError(
+                        f"column {index}: required evaluation mode, found training mode at {name!r}; call train() on the "
+                        "network, which leaves frozen columns alone."
+                    )
+
+    def digest(self, column: int) -> str:
+        """SHA-256, in hexadecimal, over all that decides the output of a column: its parameters, buffers, structure,
+        sites and adapters, and the same of every column it reads. Independent of device and of training mode.
+
+        Raises:
+            ConfigError: when there is no such column.
+        """
+        digests: dict[int, str] = {}
+        self.column(column)
+        for index in self.closure([column]):
+            part = self.column(index)
+            digests[index] = column_digest(part, [digests[source] for source in part.sources])
+        return digests[column]
+
+    def digests(self) -> dict[int, str]:
+        """The digest of every column, each computed once."""
+        digests: dict[int, str] = {}
+        for index in range(len(self)):
+            part = self.column(index)
+            digests[index] = column_digest(part, [digests[source] for source in part.sources])
+        return digests
+
+    def save(self, directory: str | Path) -> None:
+        """Writes the network into a directory: `weights.safetensors` and `manifest.json`.
+
+        Raises:
+            RunFolderError: when it cannot be written.
+        """
+        from prognet.engine.checkpoint import save_network
+
+        save_network(self, Path(directory))
+
+    @staticmethod
+    def load(directory: str | Path, build: Callable[[int], nn.Module]) -> "ProgressiveNetwork":
+        """Reads a network that `save` wrote; no pickle is involved.
+
+        Args:
+            directory: where it was saved.
+            build: makes the backbone of a column by its index, with any weights.
+
+        Raises:
+            CheckpointError: when the files are damaged, or do not fit the backbones.
+        """
+        from prognet.engine.checkpoint import load_network
+
+        return load_network(Path(directory), build)
+
+    def _checked(self, sources: Sequence[int]) -> tuple[int, ...]:
+        for source in sources:
+            self.column(source)
+        if len(set(sources)) != len(sources):
+            raise ConfigError(f"sources: required each column once, found {list(sources)}.")
+        return tuple(sorted(sources))
+
+    def _check_new(self, backbone: nn.Module, example: Tensor) -> None:
+        if not isinstance(backbone, nn.Module):
+            raise ConfigError(f"backbone: required an nn.Module, found a {type(backbone).__name__}.")
+        if any(backbone is column.backbone for column in map(self.column, range(len(self)))):
+            raise ConfigError(
+                "backbone: required a module of its own, found that of an earlier column; build a new one."
+            )
+        if self.input_shape is not None and tuple(example.shape[1:]) != self.input_shape:
+            raise SiteError(
+                f"example: required the input shape {self.input_shape} of the earlier columns, found "
+                f"{tuple(example.shape[1:])}; all columns see the same input."
+            )
+
+
+def frozen_digests(network: ProgressiveNetwork) -> Mapping[str, str]:
+    """The digest of every frozen column, by the name `"column <index>"`."""
+    return {f"column {k}": digest for k, digest in network.digests().items() if network.column(k).frozen}

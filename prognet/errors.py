@@ -1,0 +1,74 @@
+"""The errors of prognet.
+
+Every error is a `PrognetError` and, at the same time, the builtin error that it specialises, so that callers may catch
+either. A message names the argument, what was required, what was found, and the remedy.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class PrognetError(Exception):
+    """Base of every error that prognet raises on purpose."""
+
+
+class ConfigError(PrognetError, ValueError):
+    """A setting that cannot be carried out, found before any work starts."""
+
+
+class UnknownNameError(PrognetError, LookupError):
+    """A name that the catalogue (streams, strategies, backbones, recipes) does not have."""
+
+
+class SiteError(PrognetError, ValueError):
+    """A site that breaks the contract: one call a forward pass, one tensor in, one tensor out."""
+
+
+class FrozenColumnError(PrognetError, RuntimeError):
+    """A frozen column has changed, or something tried to change it."""
+
+
+class CheckpointError(PrognetError, ValueError):
+    """A saved network that is damaged, foreign, or does not fit the modules it is loaded into."""
+
+
+class StreamError(PrognetError, ValueError):
+    """Data that cannot be a stream of tasks."""
+
+
+class MissingDataError(PrognetError, FileNotFoundError):
+    """A data set that is not where it was said to be."""
+
+
+class UnlearnedTaskError(PrognetError, LookupError):
+    """A prediction asked for a task that the strategy has not learned."""
+
+
+class ControlUnavailableError(PrognetError, TypeError):
+    """A control experiment that this backbone does not allow; the message says why."""
+
+
+class DivergedError(PrognetError, ArithmeticError):
+    """Training produced a loss that is not a finite number."""
+
+
+class RunFolderError(PrognetError, OSError):
+    """A run folder that cannot be read, written, or continued."""
+
+
+class JSONValueError(PrognetError, TypeError):
+    """A value for which JSON has no form, in a configuration or a document to be written."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
+    """The error for a name that is not known, with the nearest known one as a suggestion.
+
+    Args:
+        kind: what is named, e.g. `"strategy"`.
+        name: the name that was given.
+        known: the names that there are.
+    """
+    names = sorted(known)
+    close = get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names) or 'none'}."
+    return UnknownNameError(f"{kind}: {name!r} is not known; {hint}")

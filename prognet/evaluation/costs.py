@@ -1,0 +1,55 @@
+"""What a step cost, and how large the learner is: counted, not estimated."""
+
+import sys
+from collections.abc import Sequence
+from math import nan
+
+import torch
+from torch import nn
+
+from prognet.engine.digest import tensors_of
+from prognet.strategies.base import Strategy, example_of
+from prognet.streams.task import Task
+from prognet.training import counting_flops, evaluating
+
+
+def count_parameters(module: nn.Module) -> int:
+    """All parameters of a module, each counted once."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def stored_bytes(module: nn.Module) -> int:
+    """Bytes of all parameters and buffers of a module."""
+    return sum(tensor.numel() * tensor.element_size() for _, tensor in tensors_of(module))
+
+
+def forward_flops(
+    strategy: Strategy, tasks: Sequence[Task], learned: Sequence[int], device: torch.device
+) -> tuple[float, ...]:
+    """Floating point operations to predict one sample of each task; NaN for a task that is not in `learned`."""
+    return tuple(_flops_of(strategy, task, device) if task.label in learned else nan for task in tasks)
+
+
+def _flops_of(strategy: Strategy, task: Task, device: torch.device) -> float:
+    x = example_of(task).to(device)
+    with evaluating(strategy), counting_flops() as counter:
+        strategy.predict(x, task.label)
+    return float(counter.get_total_flops() / len(x))
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Begins a new measurement of `peak_memory`, where the device allows it."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: on CUDA the allocator's peak since the last reset, elsewhere the peak of the process; 0 where unknown."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # kilobytes on Linux

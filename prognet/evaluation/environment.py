@@ -1,0 +1,44 @@
+"""Where a run takes place: the device and the versions, as values that are stored with the results."""
+
+import platform
+from typing import Any
+
+import numpy
+import torch
+
+import prognet
+from prognet.errors import ConfigError
+
+
+def resolve_device(device: str) -> torch.device:
+    """The device of a name; `"auto"` is CUDA where there is one, else Apple's MPS, else the CPU.
+
+    Raises:
+        ConfigError: when there is no such device on this machine.
+    """
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", torch.cuda.current_device())
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"device: required 'auto' or a device of this machine, found {device!r} ({reason}).") from error
+    return torch.device("cuda", torch.cuda.current_device()) if found.type == "cuda" and found.index is None else found
+
+
+def describe_environment(device: torch.device) -> dict[str, Any]:
+    """Versions, device and execution choices, as JSON values."""
+    return {
+        "prognet": prognet.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "device": device.type,
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
+        "threads": torch.get_num_threads(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "dtype": "float32",
+    }

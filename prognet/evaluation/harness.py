@@ -1,0 +1,257 @@
+"""The one evaluation of all strategies: learn a step of the schedule, then look at every task learned so far."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import asdict, replace
+from math import nan
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+
+from prognet.backbones import describe_backbone
+from prognet.config import Measurement, Training
+from prognet.errors import ConfigError, FrozenColumnError
+from prognet.evaluation.costs import count_parameters, forward_flops, peak_memory, reset_peak_memory, stored_bytes
+from prognet.evaluation.environment import describe_environment, resolve_device
+from prognet.evaluation.store import RunStore, check_same_environment, check_same_run
+from prognet.results import Floats, RunResult, StepCost, to_json
+from prognet.strategies import Strategy, describe_strategy
+from prognet.streams.schedules import Schedule, cumulative, joint, sequential
+from prognet.streams.stream import Stream
+from prognet.streams.task import Task
+from prognet.training import Session, evaluating, outputs_of
+from prognet.training.session import ignore_progress
+
+_SCHEDULES: Mapping[str, Callable[[int], Schedule]] = {
+    "sequential": sequential,
+    "joint": joint,
+    "cumulative": cumulative,
+}
+
+
+def run(
+    strategy: Strategy,
+    stream: Stream,
+    *,
+    training: Training | None = None,
+    measurement: Measurement | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    out: str | Path | None = None,
+    advance: Callable[[int], None] = ignore_progress,
+) -> RunResult:
+    """Learns a stream with a strategy and evaluates it after every step on all tasks learned so far.
+
+    The strategy itself is left as it is; the trained copy is `result.learner`. Evaluation changes nothing, and the digest
+    of every frozen part is compared after every step.
+
+    Args:
+        strategy: what learns.
+        stream: the tasks.
+        training: how every task is learned; by default `Training()`.
+        measurement: what is measured beside the accuracy matrix; by default `Measurement()`.
+        seed: of initialisation, data order and dropout.
+        device: `"auto"`, or a device of torch such as `"cpu"` or `"cuda:1"`.
+        out: folder of a comparison. The run is stored below it after every step; a finished run is read and not run
+            again, an unfinished one goes on after its last finished step and ends bit-identical to an undisturbed one.
+        advance: told the number of finished updates now and then, for a progress display.
+
+    Returns:
+        Everything that was recorded.
+
+    Raises:
+        ConfigError: when the settings cannot be carried out; before any work.
+        RunFolderError: when the folder holds another run, or cannot be written.
+        DivergedError: when a loss is not finite.
+        FrozenColumnError: when a frozen part has changed.
+    """
+    _check(strategy, seed)
+    target = resolve_device(device)
+    settings = Session(
+        training=training or Training(),
+        measurement=measurement or Measurement(),
+        seed=seed,
+        device=target,
+        advance=advance,
+    )
+    start = RunResult(
+        strategy=strategy.name,
+        seed=seed,
+        order=stream.seed,
+        stream=stream.name,
+        tasks=tuple(task.summary for task in stream),
+        schedule=(),
+        metrics={},
+        curves=(),
+        costs=(),
+        digests=(),
+        config=_config(strategy, stream, settings),
+        environment=describe_environment(target),
+    )
+    store = None if out is None else RunStore.of(out, strategy.name, stream.seed, seed)
+    stored = None if store is None else _stored(store, start)
+    if stored is not None and len(stored.schedule) == len(_schedule(strategy, stream)):
+        return stored
+    with _threads(start if stored is None else stored):
+        return _learn_stream(deepcopy(strategy), stream, settings, store, stored or start)
+
+
+def rebuild(strategy: Strategy, tasks: Sequence[Task], steps: Schedule, session: Session) -> Strategy:
+    """A strategy with everything that it builds in `steps`, untrained: ready for the tensors of a stored run.
+
+    Args:
+        strategy: one that has learned nothing; a copy is returned.
+        tasks: the tasks of the stream, or their outlines.
+        steps: the steps of the schedule that were finished.
+        session: the settings of the run.
+    """
+    learner = deepcopy(strategy)
+    for step, group in enumerate(steps):
+        learner.session = replace(session.without_training(), step=step)
+        learner.learn([tasks[label].outline() for label in group])
+    learner.records.clear()
+    return learner
+
+
+def _learn_stream(
+    learner: Strategy, stream: Stream, settings: Session, store: RunStore | None, result: RunResult
+) -> RunResult:
+    schedule = _schedule(learner, stream)
+    if result.schedule and store is not None:
+        learner = rebuild(learner, stream, result.schedule, settings)
+        store.load_weights(learner, result)
+        settings.advance(sum(cost.updates for cost in result.costs))
+    for step in range(len(result.schedule), len(schedule)):
+        learner.session = replace(settings, step=step)
+        result = _take_step(learner, stream, schedule[step], result)
+        if store is not None:
+            store.keep(learner, result)
+    if store is not None:
+        store.finish(result)
+    return replace(result, learner=learner)
+
+
+def _take_step(learner: Strategy, stream: Stream, group: Sequence[int], result: RunResult) -> RunResult:
+    """Learns one group of tasks and evaluates all tasks learned so far -> the result with one more row."""
+    session = learner.current_session()
+    before, n_records = count_parameters(learner), len(learner.records)
+    reset_peak_memory(session.device)
+    learner.learn([stream[label] for label in group])
+    records = learner.records[n_records:]
+    started = perf_counter()
+    learned = {label for step in (*result.schedule, group) for label in step}
+    metrics = evaluate(learner, stream, sorted(learned), session)
+    digests = _unchanged(result, learner)
+    cost = StepCost(
+        parameters=count_parameters(learner),
+        trainable=sum(record.trainable for record in records),
+        added=count_parameters(learner) - before,
+        stored_bytes=stored_bytes(learner),
+        updates=sum(record.updates for record in records),
+        samples=sum(record.samples for record in records),
+        training_flops=float(sum(record.flops for record in records)),
+        forward_flops=forward_flops(learner, stream, sorted(learned), session.device),
+        seconds=sum(record.seconds for record in records),
+        evaluation_seconds=perf_counter() - started + sum(record.measuring_seconds for record in records),
+        peak_memory=peak_memory(session.device),
+    )
+    return replace(
+        result,
+        schedule=(*result.schedule, tuple(group)),
+        metrics={name: _with_row(result.metrics.get(name), row) for name, row in metrics.items()},
+        curves=(*result.curves, *(curve for record in records for curve in record.curves)),
+        costs=(*result.costs, cost),
+        digests=(*result.digests, digests),
+    )
+
+
+def evaluate(learner: Strategy, stream: Sequence[Task], learned: Sequence[int], session: Session) -> dict[str, list[float]]:
+    """Every metric on the test split of every learned task; changes nothing.
+
+    Args:
+        learner: the strategy.
+        stream: all tasks.
+        learned: labels of the tasks that were learned.
+        session: the settings.
+
+    Returns:
+        By name of the metric, one value for each task of the stream, NaN for those not learned.
+    """
+    rows: dict[str, list[float]] = {}
+    with evaluating(learner):
+        for label in learned:
+            task = stream[label]
+            outputs = outputs_of(learner.predict, task, task.test, session.device, session.measurement.batch_size)
+            for name, value in task.objective.metrics(outputs, task.test.y).items():
+                rows.setdefault(name, [nan] * len(stream))[label] = value
+    return rows
+
+
+def _unchanged(result: RunResult, learner: Strategy) -> Mapping[str, str]:
+    """The digests of the frozen parts, after a comparison with those of the step before."""
+    digests = dict(learner.frozen_digests())
+    for name, digest in (result.digests[-1] if result.digests else {}).items():
+        if digests.get(name) != digest:
+            raise FrozenColumnError(
+                f"{learner.name}: required {name} to stay as it was frozen, digest {digest}, found {digests.get(name)} "
+                f"after step {len(result.schedule)}; something wrote into a frozen part."
+            )
+    return digests
+
+
+def _stored(store: RunStore, start: RunResult) -> RunResult | None:
+    """What the folder holds of this run, after checking that it is this run."""
+    finished = store.finished()
+    stored = finished or store.progress()
+    if stored is not None:
+        check_same_run(store, stored, start.config)
+        if finished is None:
+            check_same_environment(store, stored, start.environment)
+    return stored
+
+
+def _config(strategy: Strategy, stream: Stream, settings: Session) -> dict[str, Any]:
+    config = {
+        "strategy": describe_strategy(strategy),
+        "backbone": describe_backbone(strategy.backbone),
+        "stream": {"name": stream.name, "heads": stream.heads, "arguments": dict(stream.arguments)},
+        "training": asdict(settings.training),
+        "measurement": asdict(settings.measurement),
+        "seed": settings.seed,
+        "order": stream.seed,
+    }
+    plain: dict[str, Any] = to_json(config)
+    return plain
+
+
+def _schedule(strategy: Strategy, stream: Stream) -> Schedule:
+    return _SCHEDULES[strategy.schedule](len(stream))
+
+
+def _with_row(matrix: Floats | None, row: Sequence[float]) -> Floats:
+    new = np.asarray([row], dtype=np.float64)
+    return new if matrix is None else np.concatenate([matrix, new])
+
+
+def _check(strategy: Strategy, seed: int) -> None:
+    if not isinstance(strategy, Strategy):
+        raise ConfigError(f"strategy: required a Strategy, found a {type(strategy).__name__}.")
+    if strategy.schedule not in _SCHEDULES:
+        raise ConfigError(f"strategy.schedule: required one of {sorted(_SCHEDULES)}, found {strategy.schedule!r}.")
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise ConfigError(f"seed: required a whole number, at least 0, found {seed!r}.")
+
+
+@contextmanager
+def _threads(result: RunResult) -> Iterator[None]:
+    """The number of threads with which the run was begun."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(result.environment["threads"])
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,122 @@
+"""The folder of one run: what has been finished of it, always whole, so that a killed run can go on.
+
+After every step of the schedule the tensors are written first, then `progress.json`, which names them. At the end
+`result.json` takes its place. A kill at any moment leaves the last finished step.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prognet.engine.checkpoint import load_module, save_module
+from prognet.errors import RunFolderError
+from prognet.files import read_json, write_json
+from prognet.results import RESULT_FILE, RunResult, result_from_json, result_to_json
+from prognet.strategies.base import Strategy
+
+PROGRESS_FILE = "progress.json"
+SCHEMA, VERSION = "prognet.progress", 1
+
+_FIXED = ("prognet", "torch", "device")
+"""What must not change in the middle of a run, or it would not end as an undisturbed one."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunStore:
+    """One run's folder."""
+
+    folder: Path
+
+    @staticmethod
+    def of(out: str | Path, strategy: str, order: int, seed: int) -> "RunStore":
+        """The folder of a run below the folder `out` of a whole comparison."""
+        return RunStore(Path(out) / "runs" / strategy / f"order-{order}-seed-{seed}")
+
+    def finished(self) -> RunResult | None:
+        """The result, if the run is finished.
+
+        Raises:
+            RunFolderError: when the file cannot be read.
+        """
+        path = self.folder / RESULT_FILE
+        return RunResult.load(path) if path.exists() else None
+
+    def progress(self) -> RunResult | None:
+        """The result so far, if the run was begun and not finished.
+
+        Raises:
+            RunFolderError: when the file cannot be read.
+        """
+        path = self.folder / PROGRESS_FILE
+        if not path.exists():
+            return None
+        document = read_json(path, SCHEMA, VERSION)
+        try:
+            return result_from_json(document)
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunFolderError(
+                f"{path}: required the progress of a run, found {type(error).__name__}: {error}; remove the run's folder "
+                "to begin it again."
+            ) from error
+
+    def keep(self, learner: Strategy, result: RunResult) -> None:
+        """Stores a finished step: the tensors, then what was measured; then the tensors of the step before go.
+
+        Raises:
+            RunFolderError: when a file cannot be written; the step before is still there.
+        """
+        save_module(learner, self.weights_of(result))
+        write_json(self.folder / PROGRESS_FILE, SCHEMA, VERSION, result_to_json(result))
+        for old in self.folder.glob("state-*.safetensors"):
+            if old != self.weights_of(result):
+                old.unlink(missing_ok=True)
+
+    def finish(self, result: RunResult) -> None:
+        """Stores the result of the whole run.
+
+        Raises:
+            RunFolderError: when it cannot be written.
+        """
+        result.save(self.folder)
+        (self.folder / PROGRESS_FILE).unlink(missing_ok=True)
+
+    def load_weights(self, learner: Strategy, result: RunResult) -> None:
+        """Fills a rebuilt learner with the tensors that belong to `result`.
+
+        Raises:
+            CheckpointError: when they are missing, damaged, or do not fit.
+        """
+        load_module(learner, self.weights_of(result))
+
+    def weights_of(self, result: RunResult) -> Path:
+        """The file with the tensors after the steps of `result`."""
+        return self.folder / f"state-{len(result.schedule)}.safetensors"
+
+
+def check_same_run(store: RunStore, stored: RunResult, config: Mapping[str, Any]) -> None:
+    """Checks that a stored run is the one that is asked for.
+
+    Raises:
+        RunFolderError: when its configuration is another one; the message names the first difference.
+    """
+    for key in config:
+        if stored.config.get(key) != config[key]:
+            raise RunFolderError(
+                f"{store.folder}: required a run with {key} = {config[key]!r}, found one with {stored.config.get(key)!r}; "
+                "choose another folder, or remove this one."
+            )
+
+
+def check_same_environment(store: RunStore, stored: RunResult, environment: Mapping[str, Any]) -> None:
+    """Checks that an unfinished run can end as it would have ended undisturbed.
+
+    Raises:
+        RunFolderError: when the version of prognet or torch, or the kind of device, is another one.
+    """
+    for key in _FIXED:
+        if stored.environment.get(key) != environment[key]:
+            raise RunFolderError(
+                f"{store.folder}: required {key} {stored.environment.get(key)!r}, with which this run was begun, found "
+                f"{environment[key]!r}; go on with that one, or remove the run's folder to begin it again."
+            )

@@ -1,0 +1,307 @@
+"""What a run leaves behind: plain numbers, exact to read back, without torch.
+
+A run is one strategy on one stream with one seed. Its central value is the accuracy matrix R of shape (steps, T):
+`R[i, j]` is the accuracy on task j after step i of the schedule, NaN where task j has not been learned yet.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from math import isfinite, isnan
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prognet.errors import JSONValueError, RunFolderError
+from prognet.files import read_json, write_json
+
+if TYPE_CHECKING:
+    import pandas
+
+SCHEMA, VERSION = "prognet.result", 1
+RESULT_FILE = "result.json"
+PRIMARY_METRIC = "accuracy"
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskSummary:
+    """One task of the stream, without its data."""
+
+    label: int
+    """Position in the stream, counted from 0."""
+    name: str
+    """For people, e.g. `"0 1"` for the classes or `"rotated 45"`."""
+    n_classes: int
+    input_shape: tuple[int, ...]
+    """Shape of one sample."""
+    head: int
+    """The output head that the task uses: its own label, or 0 for all tasks of a shared head."""
+    n_train: int
+    n_val: int
+    n_test: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LearningCurve:
+    """Accuracy on one task while it is being learned."""
+
+    step: int
+    """Step of the schedule, counted from 0."""
+    task: int
+    """Task label."""
+    updates: tuple[int, ...]
+    """Mini-batches seen when the accuracy was measured; begins with 0, before the first update."""
+    accuracy: tuple[float, ...]
+    """Test accuracy at these updates, in [0, 1], on the first `Measurement.curve_samples` test samples."""
+    validation: tuple[float, ...] = ()
+    """Loss on the validation split after each epoch."""
+    joint: bool = False
+    """Whether other tasks were learned in the same updates; then the curve is not comparable with one task's own."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepCost:
+    """What one step of the schedule cost, and how large the learner was after it."""
+
+    parameters: int
+    """All parameters that the learner holds after the step."""
+    trainable: int
+    """Parameters that the step trained."""
+    added: int
+    """Parameters that the step added: for a progressive network, the new column with its adapters."""
+    stored_bytes: int
+    """Bytes of all parameters and buffers after the step."""
+    updates: int
+    """Mini-batches of training."""
+    samples: int
+    """Training samples seen, with repetitions."""
+    training_flops: float
+    """Floating point operations of all forward and backward passes of training."""
+    forward_flops: tuple[float, ...]
+    """Operations to predict one sample of each task, NaN for a task not learned yet; length T."""
+    seconds: float
+    """Wall time of learning, without evaluation."""
+    evaluation_seconds: float
+    """Wall time of evaluating the accuracy matrix's row and the learning curves."""
+    peak_memory: int
+    """Bytes: on CUDA the peak of the allocator during the step, elsewhere the peak of the process so far."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """Everything that was recorded of one run; equal to what is read back from its folder.
+
+    `accuracy` is the matrix R of shape (steps, T) in [0, 1], NaN for tasks not learned yet.
+    """
+
+    strategy: str
+    """Name of the strategy, e.g. `"progressive"`."""
+    seed: int
+    """Seed of initialisation and data order."""
+    order: int
+    """Seed of the stream: class order, task order, validation split."""
+    stream: str
+    """Name of the stream, e.g. `"split-digits"`."""
+    tasks: tuple[TaskSummary, ...]
+    schedule: tuple[tuple[int, ...], ...]
+    """The task labels learned together in each step: `((0,), (1,))` sequential, `((0, 1),)` joint."""
+    metrics: Mapping[str, Floats]
+    """Matrices of shape (steps, T) by name: accuracy, cross_entropy (nats), macro_f1, auroc."""
+    curves: tuple[LearningCurve, ...]
+    costs: tuple[StepCost, ...]
+    """One for each step."""
+    digests: tuple[Mapping[str, str], ...]
+    """After each step, the SHA-256 of every frozen part, by its name, e.g. `"column 0"`."""
+    config: Mapping[str, Any]
+    """The whole configuration of the run, as JSON values."""
+    environment: Mapping[str, Any]
+    """Versions, device and execution choices, as JSON values."""
+    learner: Any = field(default=None, compare=False, repr=False)
+    """The strategy as it was trained, for further use; None for a result read from a folder."""
+
+    @property
+    def accuracy(self) -> Floats:
+        """R: (steps, T), accuracy on task j after step i, NaN where task j has not been learned yet."""
+        return self.metrics[PRIMARY_METRIC]
+
+    @property
+    def n_tasks(self) -> int:
+        """T, the number of tasks of the stream."""
+        return len(self.tasks)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, RunResult):
+            return NotImplemented
+        return result_to_json(self) == result_to_json(other)
+
+    __hash__ = None  # type: ignore[assignment]  # holds arrays
+
+    def save(self, folder: Path) -> Path:
+        """Writes `result.json` into `folder`, atomically, and returns its path.
+
+        Raises:
+            RunFolderError: when it cannot be written.
+        """
+        path = Path(folder) / RESULT_FILE
+        write_json(path, SCHEMA, VERSION, result_to_json(self))
+        return path
+
+    @staticmethod
+    def load(path: Path) -> "RunResult":
+        """Reads one `result.json`.
+
+        Raises:
+            RunFolderError: when it is missing, damaged, or of another schema version.
+        """
+        path = Path(path)
+        try:
+            return result_from_json(read_json(path, SCHEMA, VERSION))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise RunFolderError(f"{path}: required a whole result, found {type(error).__name__}: {error}.") from error
+
+
+class Results(Sequence[RunResult]):
+    """The finished runs of a folder, sorted by strategy, order and seed; `frame` has one row per run, step and task."""
+
+    def __init__(self, runs: Sequence[RunResult]) -> None:
+        self._runs = tuple(runs)
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._runs[index]
+
+    def __iter__(self) -> Iterator[RunResult]:
+        return iter(self._runs)
+
+    def __repr__(self) -> str:
+        return f"Results({len(self)} runs of {', '.join(self.strategies) or 'nothing'})"
+
+    @property
+    def strategies(self) -> tuple[str, ...]:
+        """Names of the strategies, in the order of their first run."""
+        return tuple(dict.fromkeys(run.strategy for run in self._runs))
+
+    @property
+    def frame(self) -> "pandas.DataFrame":
+        """One row per (strategy, order, seed, step, task), with a column per metric."""
+        import pandas
+
+        rows = [
+            {
+                "strategy": run.strategy,
+                "order": run.order,
+                "seed": run.seed,
+                "step": step,
+                "task": task.label,
+                "task_name": task.name,
+                **{name: matrix[step, task.label] for name, matrix in run.metrics.items()},
+            }
+            for run in self._runs
+            for step in range(len(run.schedule))
+            for task in run.tasks
+        ]
+        return pandas.DataFrame(rows)
+
+
+def load_results(folder: str | Path) -> Results:
+    """Every finished run below `folder`.
+
+    Raises:
+        RunFolderError: when there is no finished run, or one cannot be read.
+    """
+    paths = sorted(Path(folder).rglob(RESULT_FILE))
+    if not paths:
+        raise RunFolderError(
+            f"folder: required at least one finished run below {folder}, found none; name the folder that "
+            "`prognet run` wrote to."
+        )
+    return Results(
+        sorted((RunResult.load(path) for path in paths), key=lambda run: (run.strategy, run.order, run.seed))
+    )
+
+
+def result_to_json(result: RunResult) -> dict[str, Any]:
+    """The result as JSON values: arrays as lists, NaN as null, infinities as text.
+
+    Raises:
+        JSONValueError: when the configuration or the environment holds a value without such a form.
+    """
+    plain = {item.name: getattr(result, item.name) for item in fields(result) if item.name != "learner"}
+    plain["tasks"] = [asdict(task) for task in result.tasks]
+    plain["curves"] = [asdict(curve) for curve in result.curves]
+    plain["costs"] = [asdict(cost) for cost in result.costs]
+    return {key: to_json(value) for key, value in plain.items()}
+
+
+def result_from_json(document: Mapping[str, Any]) -> RunResult:
+    """The inverse of `result_to_json`, bit for bit.
+
+    Raises:
+        AttributeError, KeyError, TypeError, ValueError: when a field is missing or has another shape.
+    """
+    values = dict(document)
+    values["tasks"] = tuple(
+        TaskSummary(**{**task, "input_shape": tuple(task["input_shape"])}) for task in values["tasks"]
+    )
+    values["schedule"] = tuple(tuple(int(label) for label in group) for group in values["schedule"])
+    shape = (len(values["schedule"]), len(values["tasks"]))
+    values["metrics"] = {name: _matrix(rows, shape) for name, rows in values["metrics"].items()}
+    if PRIMARY_METRIC not in values["metrics"]:
+        raise KeyError(PRIMARY_METRIC)
+    values["curves"] = tuple(LearningCurve(**_numbers(curve)) for curve in values["curves"])
+    values["costs"] = tuple(StepCost(**_numbers(cost)) for cost in values["costs"])
+    values["digests"] = tuple(dict(step) for step in values["digests"])
+    return RunResult(**values)
+
+
+def to_json(value: Any) -> Any:
+    """`value` in JSON's own types: mappings, lists, text, finite numbers, null.
+
+    NaN becomes null, an infinity the text "inf" or "-inf".
+
+    Raises:
+        JSONValueError: for a value that has no such form.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return to_json(value.tolist())
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if isfinite(value) else None if isnan(value) else str(float(value))
+    if isinstance(value, np.integer | np.bool_):
+        return value.item()
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    raise JSONValueError(
+        f"value: required numbers, text, lists and mappings, which JSON can hold, found {type(value).__name__}."
+    )
+
+
+def _matrix(rows: Sequence[Sequence[float | None]], shape: tuple[int, int]) -> Floats:
+    matrix = np.array([[_number(cell) for cell in row] for row in rows], dtype=np.float64)
+    if matrix.shape != shape:
+        raise ValueError(f"metrics: required shape {shape}, found {matrix.shape}")
+    return matrix
+
+
+def _numbers(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record of nothing but numbers and lists of numbers, with tuples for the lists, as the dataclasses hold it."""
+    return {
+        key: tuple(map(_number, value)) if isinstance(value, list) else _number(value) for key, value in record.items()
+    }
+
+
+def _number(value: Any) -> Any:
+    """The number for which `to_json` wrote `value`."""
+    if value is None:
+        return float("nan")
+    return float(value) if value in ("inf", "-inf") else value

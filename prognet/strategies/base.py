@@ -1,0 +1,124 @@
+"""What a strategy is: two methods. Everything else is derived from them by the harness."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from prognet.errors import ConfigError
+from prognet.seeds import derive_seed
+from prognet.streams.task import Task
+from prognet.training import FitRecord, Forward, Sampling, Session, fit, seeded
+
+Backbone = Callable[..., nn.Module]
+"""(input_shape, n_classes) -> nn.Module, with an optional width=1.0."""
+
+ScheduleName = Literal["sequential", "joint", "cumulative"]
+
+
+class Strategy(nn.Module, ABC):
+    """A way to learn the tasks of a stream, one group of tasks after another.
+
+    A strategy of one's own implements `learn` and `predict`, builds networks with `build` and trains them with `fit`;
+    the harness gives it a session, evaluates it, counts its parameters and operations, and stores its tensors. What
+    `learn` builds must depend on the tasks' shapes and the seed only, so that a stored run can be rebuilt without
+    training.
+    """
+
+    schedule: ScheduleName = "sequential"
+    """Which tasks are learned together: one after the other, all at once, or all so far at every step."""
+    kind: ClassVar[str] = ""
+    """Name of the class in the catalogue; empty for a strategy that only its author can rebuild."""
+
+    def __init__(self, backbone: Backbone, name: str) -> None:
+        """A strategy that has learned nothing yet.
+
+        Args:
+            backbone: makes the networks: (input_shape, n_classes) -> nn.Module.
+            name: the name in results and figures.
+        """
+        super().__init__()
+        if not callable(backbone) or isinstance(backbone, nn.Module):
+            raise ConfigError(
+                f"backbone: required a function (input_shape, n_classes) -> nn.Module, found a {type(backbone).__name__}; "
+                "wrap it in a function that builds a new network at every call."
+            )
+        self.backbone, self.name = backbone, name
+        self.session: Session | None = None
+        self.records: list[FitRecord] = []
+
+    @abstractmethod
+    def learn(self, tasks: Sequence[Task]) -> None:
+        """Learns a group of tasks: one in a sequential schedule, several in a joint one."""
+
+    @abstractmethod
+    def predict(self, x: Tensor, task_label: int) -> Tensor:
+        """The outputs for inputs of one task.
+
+        Args:
+            x: inputs, (B, *input_shape), float32.
+            task_label: a task that was learned.
+
+        Returns:
+            Outputs (B, n_outputs of the task), for a classifier logits over the task's own classes.
+
+        Raises:
+            UnlearnedTaskError: when the task has not been learned.
+        """
+
+    def frozen_digests(self) -> Mapping[str, str]:
+        """SHA-256 of every part that will never change again, by name; the harness checks that none ever does."""
+        return {}
+
+    def arguments(self) -> Mapping[str, Any]:
+        """The arguments of the constructor, without backbone and name, as JSON values."""
+        return {}
+
+    def current_session(self) -> Session:
+        """The session of the step.
+
+        Raises:
+            ConfigError: outside a run.
+        """
+        if self.session is None:
+            raise ConfigError("strategy: required a session, found none; let `prognet.run` call `learn`.")
+        return self.session
+
+    def build(self, task: Task, purpose: str = "backbone") -> nn.Module:
+        """A network for the task on the session's device; its initialisation depends on (seed, task, purpose) alone."""
+        session = self.current_session()
+        with seeded(derive_seed(session.seed, task.label, purpose), session.device):
+            return self.backbone(task.input_shape, task.n_classes).to(session.device)
+
+    def fit(
+        self,
+        module: nn.Module,
+        tasks: Sequence[Task],
+        forward: Forward | None = None,
+        sampling: Sampling = "balanced",
+        weights: Mapping[int, float] | None = None,
+    ) -> None:
+        """Trains those parameters of `module` that have a gradient, with the one training loop."""
+        record = fit(module, forward or self._each, self.predict, tasks, self.current_session(), sampling, weights)
+        self.records.append(record)
+
+    def _each(self, inputs: Mapping[int, Tensor]) -> Mapping[int, Tensor]:
+        return {label: self.predict(x, label) for label, x in inputs.items()}
+
+
+def single(tasks: Sequence[Task], strategy: Strategy) -> Task:
+    """The one task of a step.
+
+    Raises:
+        ConfigError: when there is not exactly one, or it was learned before.
+    """
+    if len(tasks) != 1:
+        raise ConfigError(f"tasks: required one task a step for {strategy.name!r}, found {len(tasks)}.")
+    return tasks[0]
+
+
+def example_of(task: Task) -> Tensor:
+    """An input batch of two samples with the shape and type of the task's, independent of its data; on the CPU."""
+    return torch.zeros(2, *task.input_shape)

@@ -1,0 +1,66 @@
+"""One column a task: the part that progressive and independent networks share."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from torch import Tensor, nn
+
+from prognet.engine import Adapter, ProgressiveNetwork
+from prognet.engine.network import frozen_digests
+from prognet.errors import ConfigError, UnlearnedTaskError
+from prognet.streams.task import Task
+from prognet.strategies.base import example_of
+
+
+class TaskColumns(nn.Module):
+    """A progressive network in which every task has a column of its own."""
+
+    def __init__(self, adapter: Adapter | None = None) -> None:
+        super().__init__()
+        self.network = ProgressiveNetwork(adapter)
+        self._column_of: dict[int, int] = {}
+
+    def learn(
+        self,
+        task: Task,
+        backbone: nn.Module,
+        fit: Callable[[nn.Module], None],
+        sites: Sequence[str] | None = None,
+        sources: Sequence[int] | None = None,
+    ) -> None:
+        """Adds a column for the task, trains it with `fit`, and freezes it.
+
+        Raises:
+            ConfigError: when the task has a column already.
+            SiteError: when the backbone does not fit the columns there are.
+        """
+        if task.label in self._column_of:
+            raise ConfigError(f"tasks: required a new task, found task {task.label}, which has been learned already.")
+        k = self.add(backbone, task, sites, sources)
+        self._column_of[task.label] = k
+        fit(self.network.column(k))
+        self.network.check_frozen()
+        self.network.column(k).freeze()
+
+    def add(
+        self, backbone: nn.Module, task: Task, sites: Sequence[str] | None = None, sources: Sequence[int] | None = None
+    ) -> int:
+        """Adds a column that no task owns, and returns its index."""
+        return self.network.add_column(backbone, example_of(task), sites, sources=sources)
+
+    def predict(self, x: Tensor, task_label: int) -> Tensor:
+        """The output of the task's column.
+
+        Raises:
+            UnlearnedTaskError: when the task has none.
+        """
+        if task_label not in self._column_of:
+            raise UnlearnedTaskError(
+                f"task_label: required one of the learned tasks {sorted(self._column_of)}, found {task_label!r}; learn it "
+                "first. Predicting adds no column."
+            )
+        out: Tensor = self.network(x, column=self._column_of[task_label])
+        return out
+
+    def frozen_digests(self) -> Mapping[str, str]:
+        """The digest of every frozen column."""
+        return frozen_digests(self.network)

@@ -1,0 +1,100 @@
+"""A trunk with heads: a plain network split at its output layer, so that tasks can share all but that."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from prognet.engine import probe
+from prognet.engine.sites import same_device
+from prognet.errors import SiteError, UnlearnedTaskError
+from prognet.streams.task import Task
+from prognet.training import evaluating
+
+
+class SharedTrunk(nn.Module):
+    """One trunk and several heads. Which head a task uses is `Task.head`: its own, or one that all tasks share."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk: nn.Module | None = None
+        self.heads = nn.ModuleDict()
+        self._head_of: dict[int, str] = {}
+
+    def add(self, task: Task, backbone: nn.Module, example: Tensor) -> nn.Module:
+        """Makes room for a task: the first one brings the trunk, every new head its own output layer.
+
+        Args:
+            task: the task.
+            backbone: a fresh network for the task; only its output layer is used once there is a trunk.
+            example: an input batch.
+
+        Returns:
+            The head of the task.
+
+        Raises:
+            SiteError: when the network cannot be split exactly, or its head does not fit the trunk.
+        """
+        trunk, head = split(backbone, example)
+        if self.trunk is None:
+            self.trunk = trunk
+        key = str(task.head)
+        if key not in self.heads:
+            self.heads[key] = head
+        self._head_of[task.label] = key
+        return self.heads[key]
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the heads read: the output of the trunk for inputs (B, *input_shape)."""
+        if self.trunk is None:
+            raise UnlearnedTaskError("task_label: required a learned task, found that nothing has been learned yet.")
+        out: Tensor = self.trunk(x)
+        return out
+
+    def head_for(self, task_label: int) -> nn.Module:
+        """The head of a task.
+
+        Raises:
+            UnlearnedTaskError: when the task has not been learned.
+        """
+        if task_label not in self._head_of:
+            raise UnlearnedTaskError(
+                f"task_label: required one of the learned tasks {sorted(self._head_of)}, found {task_label!r}; learn it "
+                "first."
+            )
+        return self.heads[self._head_of[task_label]]
+
+    def predict(self, x: Tensor, task_label: int) -> Tensor:
+        """The outputs (B, n_outputs) of one task for inputs (B, *input_shape)."""
+        head = self.head_for(task_label)
+        out: Tensor = head(self.features(x))
+        return out
+
+    def predict_together(self, inputs: Mapping[int, Tensor]) -> Mapping[int, Tensor]:
+        """The outputs of several tasks in one pass of the trunk, by task label."""
+        features = self.features(torch.cat(list(inputs.values())))  # (B, *features)
+        parts = features.split([len(x) for x in inputs.values()])
+        return {label: self.head_for(label)(part) for label, part in zip(inputs, parts, strict=True)}
+
+
+def split(backbone: nn.Module, example: Tensor) -> tuple[nn.Module, nn.Module]:
+    """Splits a network, in place, into a trunk and its output layer, with `head(trunk(x)) == backbone(x)` bit for bit.
+
+    Raises:
+        SiteError: when the output of the network is not the output of one of its layers.
+    """
+    example = same_device(backbone, example)
+    name = probe(backbone, example).output_layer
+    if name is None:
+        raise SiteError(
+            "backbone: required a last layer whose output is the output of the network, found none; end the network with "
+            "its Linear or convolution layer to share a trunk between heads."
+        )
+    with evaluating(backbone):
+        whole = backbone(example)
+        head = backbone.get_submodule(name)
+        backbone.set_submodule(name, nn.Identity())
+        parts = head(backbone(example))
+    if not torch.equal(whole, parts):
+        raise SiteError(f"backbone: required an output that layer {name!r} alone makes, found another one.")
+    return backbone, head

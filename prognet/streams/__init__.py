@@ -1,0 +1,64 @@
+"""Streams of tasks: every stream is an Avalanche benchmark, seen as a sequence of tasks.
+
+Names are resolved on first use, so that one builder does not import the libraries of another.
+"""
+
+# ruff: noqa: F401  (the names that type checkers see; at run time they are resolved on first use)
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+_HOMES = {
+    "Stream": "stream",
+    "Task": "task",
+    "Samples": "task",
+    "Normalisation": "task",
+    "Objective": "objectives",
+    "Classification": "objectives",
+    "split_digits": "digits",
+    "permuted_digits": "digits",
+    "rotated_digits": "digits",
+    "split_mnist": "vision",
+    "permuted_mnist": "vision",
+    "rotated_mnist": "vision",
+    "split_fashion_mnist": "vision",
+    "split_cifar10": "vision",
+    "split_cifar100": "vision",
+    "from_arrays": "own_data",
+    "from_npz": "own_data",
+    "from_folder": "folders",
+    "from_avalanche": "foreign",
+    "sequential": "schedules",
+    "joint": "schedules",
+    "cumulative": "schedules",
+}
+
+__all__ = [*_HOMES]
+
+if TYPE_CHECKING:
+    from prognet.streams.digits import permuted_digits, rotated_digits, split_digits
+    from prognet.streams.folders import from_folder
+    from prognet.streams.foreign import from_avalanche
+    from prognet.streams.objectives import Classification, Objective
+    from prognet.streams.own_data import from_arrays, from_npz
+    from prognet.streams.schedules import cumulative, joint, sequential
+    from prognet.streams.stream import Stream
+    from prognet.streams.task import Normalisation, Samples, Task
+    from prognet.streams.vision import (
+        permuted_mnist,
+        rotated_mnist,
+        split_cifar10,
+        split_cifar100,
+        split_fashion_mnist,
+        split_mnist,
+    )
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"prognet.streams.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'prognet.streams' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

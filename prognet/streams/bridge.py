@@ -1,0 +1,65 @@
+"""The one place that imports Avalanche for streams, and makes its benchmarks from tensors."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from prognet.config import Heads
+from prognet.streams.task import Normalisation, Samples, Task
+
+
+def import_avalanche(module: str = "avalanche.benchmarks") -> Any:
+    """A module of Avalanche, imported without the warnings of its dependencies.
+
+    Avalanche imports packages that warn at import (no quadratic solver, deprecated names); they concern nobody here.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return import_module(module)
+
+
+@dataclass(frozen=True, slots=True)
+class SampleTransform:
+    """A normalisation for the samples of an Avalanche dataset, which come one by one: (*input_shape) -> the same."""
+
+    normalisation: Normalisation
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.normalisation(x.unsqueeze(0)).squeeze(0)
+
+
+def benchmark_of(tasks: Sequence[Task], heads: Heads) -> Any:
+    """The tasks as an Avalanche benchmark with the streams `train`, `test` and, where every task has one, `valid`.
+
+    The datasets are views of the tasks' tensors. Task labels are the tasks' labels; with one shared head all are 0,
+    because Avalanche's multi-task modules make a head for every task label.
+    """
+    transform = _transform(tasks[0])
+    streams: dict[str, Any] = {}
+    if all(len(task.val) for task in tasks):
+        streams = {
+            "other_streams_tensors": {"valid": [_pair(task.val) for task in tasks]},
+            "other_streams_transforms": {"valid": (transform, None)},
+        }
+    return import_avalanche().tensors_benchmark(
+        train_tensors=[_pair(task.train) for task in tasks],
+        test_tensors=[_pair(task.test) for task in tasks],
+        task_labels=[0 if heads == "shared" else task.label for task in tasks],
+        train_transform=transform,
+        eval_transform=transform,
+        **streams,
+    )
+
+
+def _pair(samples: Samples) -> list[Tensor]:
+    return [samples.x, samples.y]
+
+
+def _transform(task: Task) -> SampleTransform | None:
+    plain = task.train.x.dtype == torch.float32 and task.normalisation == Normalisation()
+    return None if plain else SampleTransform(task.normalisation)

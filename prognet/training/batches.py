@@ -1,0 +1,91 @@
+"""Mini-batches: which samples an update sees. The same for every strategy with the same seed and schedule.
+
+An epoch of N samples is divided evenly over ceil(N / batch_size) batches, so that none is tiny. Where several tasks are
+learned together every batch holds samples of each, in proportion to the tasks' quotas; a task's samples stand together.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from prognet.seeds import derive_seed
+from prognet.streams.task import Samples, Task
+
+Sampling = Literal["balanced", "proportional"]
+"""How a joint epoch is shared: the same number of samples of each task, or each sample once. Both see as many samples."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """The samples of one task in a mini-batch: inputs (b, *input_shape), float32, and targets (b,)."""
+
+    x: Tensor
+    y: Tensor
+
+
+Batch = Mapping[int, Part]
+"""Task label -> its part; the parts together have at most `batch_size` samples."""
+
+
+def on_device(samples: Samples, device: torch.device) -> Samples:
+    """The samples on the device, in the type in which they are stored."""
+    return Samples(samples.x.to(device), samples.y.to(device))
+
+
+def updates_per_epoch(tasks: Sequence[Task], batch_size: int) -> int:
+    """Mini-batches in an epoch over the training splits of `tasks`."""
+    return -(-sum(len(task.train) for task in tasks) // batch_size)
+
+
+def quotas(tasks: Sequence[Task], sampling: Sampling) -> list[int]:
+    """Samples that each task contributes to an epoch; they add up to all training samples."""
+    sizes = [len(task.train) for task in tasks]
+    if sampling == "proportional":
+        return sizes
+    share, rest = divmod(sum(sizes), len(sizes))
+    return [share + (index < rest) for index in range(len(sizes))]
+
+
+class BatchSource:
+    """The training data of some tasks on the device, and the order in which an epoch takes it."""
+
+    def __init__(
+        self, tasks: Sequence[Task], batch_size: int, sampling: Sampling, seed: int, device: torch.device
+    ) -> None:
+        self._tasks = tasks
+        self._n_batches = updates_per_epoch(tasks, batch_size)
+        self._quotas = quotas(tasks, sampling)
+        self._data = [on_device(task.train, device) for task in tasks]
+        self._orders = [
+            _EndlessOrder(len(task.train), torch.Generator().manual_seed(derive_seed(seed, task.label, "order")))
+            for task in tasks
+        ]
+
+    def epoch(self) -> Iterator[Batch]:
+        """The batches of the next epoch."""
+        orders = [order.take(quota).to(self._data[0].x.device) for order, quota in zip(self._orders, self._quotas, strict=True)]
+        for index in range(self._n_batches):
+            batch: dict[int, Part] = {}
+            for task, samples, order, quota in zip(self._tasks, self._data, orders, self._quotas, strict=True):
+                chosen = order[index * quota // self._n_batches : (index + 1) * quota // self._n_batches]  # (b,)
+                if len(chosen):
+                    batch[task.label] = Part(task.normalisation(samples.x[chosen]), samples.y[chosen])
+            yield batch
+
+
+class _EndlessOrder:
+    """One random permutation of 0..n-1 after another."""
+
+    def __init__(self, n: int, generator: torch.Generator) -> None:
+        self._n, self._generator = n, generator
+        self._rest = torch.empty(0, dtype=torch.int64)
+
+    def take(self, count: int) -> Tensor:
+        """The next `count` indices."""
+        while len(self._rest) < count:
+            self._rest = torch.cat([self._rest, torch.randperm(self._n, generator=self._generator)])
+        taken, self._rest = self._rest[:count], self._rest[count:]
+        return taken

@@ -1,0 +1,225 @@
+"""The one training loop of all strategies."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from time import perf_counter
+
+import torch
+from torch import Tensor, nn
+
+from prognet.engine.digest import tensors_of
+from prognet.errors import DivergedError
+from prognet.results import LearningCurve
+from prognet.seeds import derive_seed
+from prognet.streams.task import Task
+from prognet.training.batches import Batch, BatchSource, Sampling, updates_per_epoch
+from prognet.training.measuring import CurveRecorder, Predict, counting_flops, evaluating, mean_loss
+from prognet.training.optimisers import make_optimiser, make_schedule
+from prognet.training.session import FitRecord, Session, seeded
+
+Forward = Callable[[Mapping[int, Tensor]], Mapping[int, Tensor]]
+"""Task label -> inputs (b, *input_shape), to task label -> outputs (b, n_outputs)."""
+
+
+def fit(
+    module: nn.Module,
+    forward: Forward,
+    predict: Predict,
+    tasks: Sequence[Task],
+    session: Session,
+    sampling: Sampling = "balanced",
+    weights: Mapping[int, float] | None = None,
+) -> FitRecord:
+    """Trains the parameters of `module` that have a gradient, on the training splits of `tasks`.
+
+    The loss of a batch is the mean over its samples of the task's loss, times the weight of the task. Early stopping, if
+    any, looks at the validation splits only. The learning curves are measured on test samples and decide nothing.
+
+    Args:
+        module: what is trained; put into training mode here, and into evaluation mode at the end.
+        forward: the outputs of a batch that may hold several tasks.
+        predict: the outputs of one task, for measuring.
+        tasks: the tasks that are learned together.
+        session: how to train and what to measure.
+        sampling: how a joint epoch is shared between the tasks.
+        weights: factor of each task's loss, by label; 1 where it is missing.
+
+    Raises:
+        DivergedError: when a loss is not a finite number; found at the end of its epoch.
+    """
+    run = _Run(module, forward, predict, tasks, session, weights or {})
+    if session.training.epochs == 0:
+        module.eval()
+        return run.record()
+    source = BatchSource(tasks, session.training.batch_size, sampling, session.seed, session.device)
+    with seeded(derive_seed(session.seed, tasks[0].label, "training"), session.device):
+        run.train(source)
+    return run.record()
+
+
+class _Run:
+    """The state of one `fit`."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        forward: Forward,
+        predict: Predict,
+        tasks: Sequence[Task],
+        session: Session,
+        weights: Mapping[int, float],
+    ) -> None:
+        self.module, self.forward, self.predict = module, forward, predict
+        self.tasks = {task.label: task for task in tasks}
+        self.session, self.training, self.weights = session, session.training, weights
+        self.parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        self.total = self.training.epochs * updates_per_epoch(tasks, self.training.batch_size)
+        self.recorder = CurveRecorder(tasks, self.total, session.measurement, session.seed, session.device)
+        self.validation: list[float] = []
+        self.updates, self.samples, self.flops_per_sample = 0, 0, 0.0
+        self.seconds, self.measuring_seconds = 0.0, 0.0
+
+    def train(self, source: BatchSource) -> None:
+        """All epochs, or as many as early stopping allows; leaves the module in evaluation mode."""
+        optimiser = make_optimiser(self.parameters, self.training)
+        schedule = make_schedule(optimiser, self.training.schedule, self.total)
+        stopping = _EarlyStopping(self.module, self.training.patience)
+        started = perf_counter()
+        self._measure()
+        for _ in range(self.training.epochs):
+            self._epoch(source, optimiser, schedule)
+            if stopping.is_over(self._validate()):
+                break
+        stopping.restore()
+        self.module.eval()
+        if self.updates != self.recorder.updates[-1]:  # stopped early
+            self._measure()
+        _synchronise(self.session.device)
+        self.seconds = perf_counter() - started - self.measuring_seconds
+
+    def _epoch(self, source: BatchSource, optimiser: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler) -> None:
+        self.module.train()
+        first, losses = self.updates, []
+        for batch in source.epoch():
+            losses.append(self._update(batch, optimiser))
+            schedule.step()
+            if self.recorder.is_due(self.updates):
+                self._measure()
+        self._check(torch.stack(losses), first)  # the only wait for the device in an epoch
+        self.session.advance(self.updates - first)
+
+    def _update(self, batch: Batch, optimiser: torch.optim.Optimizer) -> Tensor:
+        """One step of the optimiser -> the loss, on the device."""
+        optimiser.zero_grad(set_to_none=True)
+        size = sum(len(part.y) for part in batch.values())
+        if self.updates == 0:
+            with counting_flops() as counter:
+                loss = self._backward(batch, size)
+            self.flops_per_sample = counter.get_total_flops() / size
+        else:
+            loss = self._backward(batch, size)
+        if self.training.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.parameters, self.training.clip_norm)
+        optimiser.step()
+        self.updates += 1
+        self.samples += size
+        return loss
+
+    def _backward(self, batch: Batch, size: int) -> Tensor:
+        outputs = self.forward({label: part.x for label, part in batch.items()})
+        losses = [
+            self.tasks[label].objective.loss(outputs[label], part.y, self.training.label_smoothing)
+            * (self.weights.get(label, 1.0) * len(part.y) / size)
+            for label, part in batch.items()
+        ]
+        loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def _measure(self) -> None:
+        with self._measuring():
+            self.recorder.measure(self.predict, self.updates)
+
+    def _validate(self) -> float:
+        with self._measuring():
+            tasks = list(self.tasks.values())
+            loss = mean_loss(self.predict, tasks, self.session.device, self.session.measurement.batch_size)
+        self.validation.append(loss)
+        return loss
+
+    @contextmanager
+    def _measuring(self) -> Iterator[None]:
+        """Evaluation mode for a moment, with the time it takes booked apart."""
+        _synchronise(self.session.device)
+        started = perf_counter()
+        with evaluating(self.module):
+            yield
+        _synchronise(self.session.device)
+        self.measuring_seconds += perf_counter() - started
+
+    def _check(self, losses: Tensor, first: int) -> None:
+        finite = torch.isfinite(losses).cpu()
+        if not finite.all():
+            update = first + int((~finite).nonzero()[0])
+            raise DivergedError(
+                f"training of tasks {list(self.tasks)}: required a finite loss, found {losses[update - first].item()} at "
+                f"update {update} of {self.total}; use a smaller lr than {self.training.lr}, or clip_norm."
+            )
+
+    def record(self) -> FitRecord:
+        """What was done so far."""
+        return FitRecord(
+            curves=self._curves() if self.recorder.updates else (),
+            trainable=sum(parameter.numel() for parameter in self.parameters),
+            updates=self.updates,
+            samples=self.samples,
+            flops=self.flops_per_sample * self.samples,
+            seconds=self.seconds,
+            measuring_seconds=self.measuring_seconds,
+        )
+
+    def _curves(self) -> tuple[LearningCurve, ...]:
+        return tuple(
+            LearningCurve(
+                step=self.session.step,
+                task=label,
+                updates=tuple(self.recorder.updates),
+                accuracy=accuracy,
+                validation=tuple(self.validation),
+                joint=len(self.tasks) > 1,
+            )
+            for label, accuracy in zip(self.tasks, self.recorder.values(), strict=True)
+        )
+
+
+class _EarlyStopping:
+    """Keeps the state with the lowest validation loss; does nothing without patience."""
+
+    def __init__(self, module: nn.Module, patience: int | None) -> None:
+        self._module, self._patience = module, patience
+        self._best, self._waited = float("inf"), 0
+        self._state: dict[str, Tensor] | None = None
+
+    def is_over(self, loss: float) -> bool:
+        """Whether training should stop after an epoch with this validation loss."""
+        if self._patience is None:
+            return False
+        if loss < self._best:
+            self._best, self._waited = loss, 0
+            self._state = {name: tensor.detach().clone() for name, tensor in tensors_of(self._module)}
+        else:
+            self._waited += 1
+        return self._waited >= self._patience
+
+    def restore(self) -> None:
+        """Puts the best state back."""
+        if self._state is not None:
+            with torch.no_grad():
+                for name, tensor in tensors_of(self._module):
+                    tensor.copy_(self._state[name])
+
+
+def _synchronise(device: torch.device) -> None:
+    """Waits until the device has done what it was given, so that times are true."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

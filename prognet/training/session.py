@@ -1,0 +1,58 @@
+"""What a strategy is told when it learns, and what it reports of it: plain values."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+
+from prognet.config import Measurement, Training
+from prognet.results import LearningCurve
+
+
+def ignore_progress(updates: int) -> None:
+    """The observer that does nothing."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Session:
+    """One step of a run, as a strategy sees it."""
+
+    training: Training
+    measurement: Measurement
+    seed: int
+    device: torch.device
+    step: int = 0
+    """Step of the schedule, counted from 0."""
+    advance: Callable[[int], None] = ignore_progress
+    """Told the number of updates that were done since it was told last."""
+
+    def without_training(self) -> "Session":
+        """The session in which everything is built as ever and nothing is trained: how a saved run is rebuilt."""
+        return replace(self, training=replace(self.training, epochs=0), advance=ignore_progress)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FitRecord:
+    """What one call of `fit` did."""
+
+    curves: tuple[LearningCurve, ...]
+    trainable: int
+    """Parameters that were trained."""
+    updates: int
+    samples: int
+    """Training samples seen, with repetitions."""
+    flops: float
+    """Operations of all forward and backward passes."""
+    seconds: float
+    """Wall time without the measurements."""
+    measuring_seconds: float
+    """Wall time of learning curves and validation."""
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Within the block every torch generator starts from `seed`; afterwards all are as they were before."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
