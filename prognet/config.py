@@ -25,7 +25,7 @@ class Training:
     epochs: int = 10
     """Passes over the training split of each task."""
     batch_size: int = 64
-    """Samples in a mini-batch; the last one of an epoch may be smaller."""
+    """Samples in a mini-batch at most; an epoch is divided evenly, so that none is much smaller."""
     optimiser: Optimiser = "adam"
     """A fresh optimiser is made for every task; the default is Adam (fused or foreach where torch offers it)."""
     lr: float = 1e-3
@@ -96,14 +96,14 @@ class Measurement:
     """Further points of the learning curve, spread evenly over the remaining updates of a task."""
     curve_samples: int = 1000
     """Test samples per point of a learning curve, the first ones of a seeded permutation."""
-    batch_size: int = 256
+    evaluation_batch_size: int = 256
     """Samples in a batch of an evaluation; fixed, because bits may depend on it."""
 
     def __post_init__(self) -> None:
         for name in ("lca_updates", "curve_points"):
             value = getattr(self, name)
             _require(_whole(value) and value >= 0, name, "a whole number, at least 0", value)
-        for name in ("curve_samples", "batch_size"):
+        for name in ("curve_samples", "evaluation_batch_size"):
             value = getattr(self, name)
             _require(_whole(value) and value >= 1, name, "a whole number, at least 1", value)
 

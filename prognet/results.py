@@ -4,7 +4,7 @@ A run is one strategy on one stream with one seed. Its central value is the accu
 `R[i, j]` is the accuracy on task j after step i of the schedule, NaN where task j has not been learned yet.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from math import isfinite, isnan
 from pathlib import Path
@@ -175,9 +175,6 @@ class Results(Sequence[RunResult]):
     def __getitem__(self, index: Any) -> Any:
         return self._runs[index]
 
-    def __iter__(self) -> Iterator[RunResult]:
-        return iter(self._runs)
-
     def __repr__(self) -> str:
         return f"Results({len(self)} runs of {', '.join(self.strategies) or 'nothing'})"
 
@@ -220,9 +217,7 @@ def load_results(folder: str | Path) -> Results:
             f"folder: required at least one finished run below {folder}, found none; name the folder that "
             "`prognet run` wrote to."
         )
-    return Results(
-        sorted((RunResult.load(path) for path in paths), key=lambda run: (run.strategy, run.order, run.seed))
-    )
+    return Results(sorted(map(RunResult.load, paths), key=lambda run: (run.strategy, run.order, run.seed)))
 
 
 def result_to_json(result: RunResult) -> dict[str, Any]:
@@ -246,13 +241,13 @@ def result_from_json(document: Mapping[str, Any]) -> RunResult:
     """
     values = dict(document)
     values["tasks"] = tuple(
-        TaskSummary(**{**task, "input_shape": tuple(task["input_shape"])}) for task in values["tasks"]
+        TaskSummary(**task | {"input_shape": tuple(task["input_shape"])}) for task in values["tasks"]
     )
     values["schedule"] = tuple(tuple(int(label) for label in group) for group in values["schedule"])
     shape = (len(values["schedule"]), len(values["tasks"]))
     values["metrics"] = {name: _matrix(rows, shape) for name, rows in values["metrics"].items()}
     if PRIMARY_METRIC not in values["metrics"]:
-        raise KeyError(PRIMARY_METRIC)
+        raise JSONValueError(f"metrics: required {PRIMARY_METRIC!r}, found {list(values['metrics'])}")
     values["curves"] = tuple(LearningCurve(**_numbers(curve)) for curve in values["curves"])
     values["costs"] = tuple(StepCost(**_numbers(cost)) for cost in values["costs"])
     values["digests"] = tuple(dict(step) for step in values["digests"])
@@ -262,7 +257,7 @@ def result_from_json(document: Mapping[str, Any]) -> RunResult:
 def to_json(value: Any) -> Any:
     """`value` in JSON's own types: mappings, lists, text, finite numbers, null.
 
-    NaN becomes null, an infinity the text "inf" or "-inf".
+    NaN becomes null, an infinity "inf" or "-inf".
 
     Raises:
         JSONValueError: for a value that has no such form.
@@ -289,7 +284,7 @@ def to_json(value: Any) -> Any:
 def _matrix(rows: Sequence[Sequence[float | None]], shape: tuple[int, int]) -> Floats:
     matrix = np.array([[_number(cell) for cell in row] for row in rows], dtype=np.float64)
     if matrix.shape != shape:
-        raise ValueError(f"metrics: required shape {shape}, found {matrix.shape}")
+        raise JSONValueError(f"metrics: required shape {shape}, found {matrix.shape}")
     return matrix
 
 
@@ -302,6 +297,4 @@ def _numbers(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _number(value: Any) -> Any:
     """The number for which `to_json` wrote `value`."""
-    if value is None:
-        return float("nan")
-    return float(value) if value in ("inf", "-inf") else value
+    return float(value or "nan") if value in (None, "inf", "-inf") else value

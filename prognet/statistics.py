@@ -18,6 +18,7 @@ from prognet.seeds import derive_seed
 RESAMPLES = 9999
 _CELLS_AT_ONCE = 2**20
 _ROUNDING = 64 * np.finfo(np.float64).eps
+_UNDERFLOW = 1e-150  # the square of a smaller spread is zero, or close to it
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ def paired_difference(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> P
     n = len(difference)
     if n == 1 or np.isnan(difference).any():
         return PairedDifference(t_interval(difference, confidence), float("nan"), n)
-    rounding = _ROUNDING * max(np.abs(first).max(), np.abs(second).max())
+    rounding = max(_ROUNDING * np.abs([first, second]).max(), _UNDERFLOW)
     if np.ptp(difference) <= rounding:
         interval = t_interval(np.full(n, difference.mean()), confidence)
         return PairedDifference(interval, 1.0 if abs(interval.mean) <= rounding else 0.0, n)

@@ -13,7 +13,7 @@ Which form a lateral takes is read off the site:
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from math import ceil
 from typing import Any, Literal
@@ -27,7 +27,11 @@ from prognet.errors import ConfigError, SiteError
 
 Kernel = Literal["1x1", "layer"]
 _CONVOLUTIONS: dict[int, type[nn.Conv1d | nn.Conv2d | nn.Conv3d]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-_POOLS = {1: functional.adaptive_avg_pool1d, 2: functional.adaptive_avg_pool2d, 3: functional.adaptive_avg_pool3d}
+_POOLS: dict[int, Callable[[Tensor, Any], Tensor]] = {
+    1: functional.adaptive_avg_pool1d,
+    2: functional.adaptive_avg_pool2d,
+    3: functional.adaptive_avg_pool3d,
+}
 
 
 class Adapter(ABC):
@@ -146,7 +150,7 @@ class MLPLateral(nn.Module):
 
 
 class Align(nn.Module):
-    """Brings the sources to the size at which they are joined: pooled images, flattened where the target is a vector."""
+    """Brings the sources to the size at which they are joined: pooled images, flat where the target is a vector."""
 
     def __init__(self, spatial: tuple[int, ...], flatten: bool, norms: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -193,10 +197,16 @@ class _Form:
         return Align((), flatten=False, norms=[nn.LayerNorm(s.in_shape[-1]) for s in senders] if tokens else ())
 
     def reduce(self, hidden: int) -> nn.Module:
-        """V: from all source features to the hidden width, with bias."""
-        if not self._images:
-            return nn.Linear(self.features, hidden)
-        return _convolution(self._rank, self.features, hidden, None, bias=True)
+        """V: from all source features to the hidden width, with a bias that starts at 0.
+
+        Beside a small alpha torch's random bias would decide alone which units live: at alpha = 0.1 half would be dead.
+        """
+        if self._images:
+            V = _convolution(self._rank, self.features, hidden, None, bias=True)
+        else:
+            V = nn.Linear(self.features, hidden)
+        nn.init.zeros_(V.get_parameter("bias"))
+        return V
 
     def expand(self, hidden: int) -> nn.Module:
         """U: from the hidden width to the features of the site's output, without bias."""
@@ -239,8 +249,8 @@ def _check_shapes(senders: Sequence[Site], site: Site) -> None:
     joined = len(site.out_shape) == 1 or len(site.out_shape) == len(site.in_shape)
     if not joined or (tokens and site.out_shape[:-1] != site.in_shape[:-1]):
         raise SiteError(
-            f"site {site.name!r}: required an output of the same rank as its input {site.in_shape}, or a vector after an "
-            f"image, found {site.out_shape}; choose another site."
+            f"site {site.name!r}: required an output of the same rank as its input {site.in_shape}, or a vector after "
+            f"an image, found {site.out_shape}; choose another site."
         )
     for sender in senders:
         same = sender.channels == site.channels and len(sender.in_shape) == len(site.in_shape)
@@ -261,7 +271,8 @@ def adapter_from(description: dict[str, Any]) -> Adapter:
     kind = kinds.get(description["kind"])
     if kind is None:
         raise ConfigError(
-            f"adapter: required one of {sorted(kinds)}, found {description['kind']!r}; import the module that defines it."
+            f"adapter: required one of {sorted(kinds)}, found {description['kind']!r}; import the module that "
+            "defines it."
         )
     try:
         return kind(**description["arguments"])

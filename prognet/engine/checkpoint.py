@@ -10,13 +10,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from prognet.engine.adapters import adapter_from
 from prognet.engine.column import Column
 from prognet.engine.digest import tensors_of
 from prognet.engine.network import ProgressiveNetwork
 from prognet.engine.sites import Geometry, Site
-from prognet.errors import CheckpointError, ConfigError, RunFolderError
+from prognet.errors import CheckpointError, ConfigError, RunFolderError, SiteError
 from prognet.files import read_json, write_atomically, write_json
 
 SCHEMA, VERSION = "prognet.network", 1
@@ -53,18 +54,20 @@ def load_network(directory: Path, build: Callable[[int], nn.Module]) -> Progress
         with torch.random.fork_rng(devices=[]):
             for index, entry in enumerate(manifest["columns"]):
                 network.columns.append(_rebuild(network, build(index), entry))
-    except (KeyError, TypeError, AttributeError, ConfigError) as error:
+        digests = [entry["digest"] for entry in manifest["columns"]]
+        frozen = [entry["frozen"] for entry in manifest["columns"]]
+    except (KeyError, TypeError, AttributeError, ConfigError, SiteError) as error:
         raise CheckpointError(
             f"{directory / MANIFEST_FILE}: required the description of a network that `build` fits, found {error}."
         ) from error
     load_module(network, directory / WEIGHTS_FILE)
-    for index, entry in enumerate(manifest["columns"]):
-        if entry["frozen"]:
+    for index, digest in enumerate(digests):
+        if frozen[index]:
             network.column(index).freeze()
-        if network.digest(index) != entry["digest"]:
+        if network.digest(index) != digest:
             raise CheckpointError(
-                f"{directory}: required digest {entry['digest']} of column {index}, found {network.digest(index)}; the "
-                "files were changed, or `build` makes another backbone than the one that was saved."
+                f"{directory}: required digest {digest} of column {index}, found {network.digest(index)}; the files "
+                "were changed, or `build` makes another backbone than the one that was saved."
             )
     return network
 
@@ -109,6 +112,10 @@ def _check_fit(path: Path, own: Mapping[str, Tensor], saved: Mapping[str, Tensor
             f"{path}: required the tensors of the module, found missing {missing}, unexpected {extra}."
         )
     for name, tensor in own.items():
+        if is_lazy(tensor):
+            raise CheckpointError(
+                f"{path}: required a shape for {name!r}, found a lazy layer; call the module once before."
+            )
         required, found = (tensor.dtype, tuple(tensor.shape)), (saved[name].dtype, tuple(saved[name].shape))
         if required != found:
             raise CheckpointError(

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from prognet.engine.adapters import Adapter
 from prognet.engine.sites import Activations, Site, Visit, attach
-from prognet.errors import SiteError
+from prognet.errors import ConfigError, SiteError
 
 
 class Column(nn.Module):
@@ -68,15 +68,18 @@ class Column(nn.Module):
             The output (B, *output_shape), and what each site received.
 
         Raises:
+            ConfigError: when `past` does not hold one mapping per source.
             SiteError: when a site was not called exactly once, as in a backbone that was compiled before it became a
-                column.
+                column, or when a lateral does not fit there.
         """
+        if len(past) != len(self.sources):
+            raise ConfigError(f"past: required the activations of columns {list(self.sources)}, found {len(past)}.")
         y, received = self._visit.run(self.backbone, x, past)
         if len(received) != len(self.sites):
             missing = [site.name for site in self.sites if site.name not in received]
             raise SiteError(
-                f"sites {missing}: required one call a forward pass, found none; add the backbone before it is compiled, "
-                "and without branches that leave a site out."
+                f"sites {missing}: required one call a forward pass, found none; add the backbone before it is "
+                "compiled, and without branches that leave a site out."
             )
         return y, received
 
@@ -84,7 +87,17 @@ class Column(nn.Module):
         """y_s = m_s(x_s) + a_s(past)."""
         if not self.sources:
             return output
+        if self._visit.with_gradients and not torch.is_grad_enabled() and not self.frozen:
+            raise SiteError(
+                f"site {name!r}: required gradients as in the rest of the column, found them off, so that its lateral "
+                "would not learn; choose as site the block that holds the no_grad or the checkpoint."
+            )
         lateral: Tensor = self.adapters[_key(name)]([activations[name] for activations in past])
+        if lateral.shape != output.shape:
+            raise SiteError(
+                f"site {name!r}: required a lateral of the shape of the output {tuple(output.shape)}, found "
+                f"{tuple(lateral.shape)}; call it with inputs like the example, and a past on the same batch."
+            )
         return output + lateral
 
     def freeze(self) -> "Column":
@@ -105,8 +118,9 @@ class Column(nn.Module):
 
 
 def _key(name: str) -> str:
-    """A site name as a key of a ModuleDict, which allows no dots."""
-    return name.replace(".", "/")
+    """A site name as a key of a ModuleDict, which allows no dots and none of its own methods' names."""
+    key = name.replace(".", "/")
+    return f"{key}/" if hasattr(nn.ModuleDict, key) else key
 
 
 def _site_named(name: str, sites: Sequence[Site]) -> Site:

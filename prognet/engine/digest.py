@@ -28,7 +28,20 @@ def tensor_bytes(tensor: Tensor) -> bytes:
 
 def structure_of(module: nn.Module) -> str:
     """The module tree with class names and settings, as text."""
-    return "\n".join(f"{name}: {type(part).__name__}({part.extra_repr()})" for name, part in module.named_modules())
+    parts = module.named_modules()
+    return "\n".join(f"{name}: {type(part).__name__}({part.extra_repr()}) {_settings(part)}" for name, part in parts)
+
+
+def _settings(module: nn.Module) -> dict[str, object]:
+    """The plain public attributes, such as the number of heads of an attention, which `extra_repr` may leave out."""
+    own = {name: value for name, value in sorted(vars(module).items()) if name != "training"}
+    return {name: value for name, value in own.items() if not name.startswith("_") and _is_plain(value)}
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, tuple | list):
+        return all(map(_is_plain, value))
+    return value is None or type(value) in (bool, int, float, str)
 
 
 def module_digest(module: nn.Module) -> str:
@@ -51,7 +64,7 @@ def column_digest(column: Column, source_digests: Sequence[str]) -> str:
     digest = sha256()
     parts = [
         repr(column.sites),
-        repr(column.adapter),
+        repr(None if column.adapter is None else column.adapter.describe()),
         repr(column.sources),
         module_digest(column.backbone),
         module_digest(column.adapters),

@@ -1,6 +1,7 @@
 """The progressive network: columns in the order in which they were added, all but the newest one frozen."""
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -120,7 +121,7 @@ class ProgressiveNetwork(nn.Module):
         Raises:
             ConfigError: when there is none.
         """
-        if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(self):
+        if type(index) is not int or not 0 <= index < len(self):
             raise ConfigError(
                 f"column: required an index from 0 to {len(self) - 1}, found {index!r}; add a column first."
             )
@@ -152,8 +153,8 @@ class ProgressiveNetwork(nn.Module):
             for name, module in column.named_modules():
                 if module.training:
                     raise FrozenColumnError(
-                        f"column {index}: required evaluation mode, found training mode at {name!r}; call train() on the "
-                        "network, which leaves frozen columns alone."
+                        f"column {index}: required evaluation mode, found training mode at {name!r}; call train() on "
+                        "the network, which leaves frozen columns alone."
                     )
 
     def digest(self, column: int) -> str:
@@ -213,9 +214,13 @@ class ProgressiveNetwork(nn.Module):
     def _check_new(self, backbone: nn.Module, example: Tensor) -> None:
         if not isinstance(backbone, nn.Module):
             raise ConfigError(f"backbone: required an nn.Module, found a {type(backbone).__name__}.")
-        if any(backbone is column.backbone for column in map(self.column, range(len(self)))):
+        if not isinstance(example, Tensor):
+            raise ConfigError(f"example: required a tensor (B, *input_shape), found a {type(example).__name__}.")
+        taken = {id(part) for part in chain(self.modules(), self.parameters(), self.buffers())}
+        if any(id(part) in taken for part in chain(backbone.modules(), backbone.parameters(), backbone.buffers())):
             raise ConfigError(
-                "backbone: required a module of its own, found that of an earlier column; build a new one."
+                "backbone: required a module of its own, found one that shares modules or parameters with an earlier "
+                "column; build a new one."
             )
         if self.input_shape is not None and tuple(example.shape[1:]) != self.input_shape:
             raise SiteError(

@@ -31,7 +31,7 @@ class Probe:
     skipped: Mapping[str, str]
     """Candidates that are no sites, with the reason."""
     output_layer: str | None
-    """The last called layer with parameters whose output is the output of the backbone itself; None if there is none."""
+    """The last called layer with parameters whose output is that of the backbone itself; None if there is none."""
     output_shape: tuple[int, ...]
     """Shape of the output without the batch dimension."""
 
@@ -45,14 +45,20 @@ def probe(backbone: nn.Module, example: Tensor, sites: Sequence[str] | None = No
         sites: names or globs such as `"layer[2-4]"` or `"blocks.*"`; None for the defaults.
 
     Raises:
-        SiteError: when the output is not one tensor, or a site named in `sites` is unknown or breaks the contract.
+        SiteError: when the output is not one tensor, the input is modified in place, no submodule is called, or a site
+            named in `sites` is unknown or breaks the contract.
     """
-    example = same_device(backbone, example).detach()
+    example = same_device(backbone, example).detach().clone()
+    version = example._version
     with _undisturbed(backbone, example), observe(backbone) as calls:
         output = backbone(example)
     if not isinstance(output, Tensor):
         raise SiteError(f"backbone: required one tensor as output, found a {type(output).__name__}.")
+    if example._version != version:
+        raise SiteError("backbone: required an input left as it is, found it modified in place; all columns read it.")
     modules = dict(backbone.named_modules())
+    if len(modules) > 1 and not calls:
+        raise SiteError("backbone: required calls of its submodules, found none; add it before it is compiled.")
     output_layer = _output_layer(modules, calls, output)
     reasons = {name: refusal(calls.get(name), len(example)) for name in modules if name}
     if sites is None:
@@ -88,13 +94,13 @@ def match_names(patterns: Sequence[str], known: Sequence[str]) -> list[str]:
 def _undisturbed(backbone: nn.Module, example: Tensor) -> Iterator[None]:
     """Evaluation mode, gradients for every parameter, a generator of its own; all as before at the end."""
     with torch.random.fork_rng(devices=[example.device] if example.device.type == "cuda" else []):
-        if any(is_lazy(tensor) for tensor in [*backbone.parameters(), *backbone.buffers()]):
-            with torch.no_grad():
-                backbone(example)
         modes = {module: module.training for module in backbone.modules()}
         needs = {parameter: parameter.requires_grad for parameter in backbone.parameters()}
         backbone.eval()
         try:
+            if any(is_lazy(tensor) for tensor in [*backbone.parameters(), *backbone.buffers()]):
+                with torch.no_grad():
+                    backbone(example)
             for parameter in needs:
                 if parameter.is_floating_point() or parameter.is_complex():
                     parameter.requires_grad_(True)  # so that the raw input is what depends on no parameter

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from prognet.errors import SiteError
@@ -68,11 +69,13 @@ class Visit:
         self._join = join
         self._received: dict[str, Tensor] | None = None
         self._past: Sequence[Activations] = ()
+        self.with_gradients = False
 
     def run(self, backbone: nn.Module, x: Tensor, past: Sequence[Activations]) -> tuple[Tensor, dict[str, Tensor]]:
         """Calls the backbone once -> its output and what its sites received."""
         received: dict[str, Tensor] = {}
         self._received, self._past = received, past
+        self.with_gradients = torch.is_grad_enabled()
         try:
             y = backbone(x)
         finally:
@@ -185,7 +188,14 @@ def _channels_first(module: nn.Module, received: Tensor) -> bool:
     """Images and what convolutions read have channels first; vectors and token sequences have features last."""
     if received.ndim == 2 or isinstance(module, nn.Linear | nn.LayerNorm):
         return False
-    return received.ndim >= 4 or any(isinstance(part, _CONVOLUTIONS) for part in module.modules())
+    if any(isinstance(part, _CONVOLUTIONS) for part in module.modules()):
+        return True
+    return received.ndim >= 4 and not _normalises_last(module, received.shape[-1])
+
+
+def _normalises_last(module: nn.Module, features: int) -> bool:
+    """Blocks of transformers over images, such as Swin's, have features last and a LayerNorm over them."""
+    return any(isinstance(part, nn.LayerNorm) and part.normalized_shape == (features,) for part in module.modules())
 
 
 def _geometry(module: nn.Module) -> Geometry | None:

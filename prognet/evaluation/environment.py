@@ -22,14 +22,29 @@ def resolve_device(device: str) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         found = torch.device(device)
-        torch.empty(1, device=found)
+        torch.zeros(1, device=found).cpu()  # the meta device, for one, has nothing to read
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"device: required 'auto' or a device of this machine, found {device!r} ({reason}).") from error
-    return torch.device("cuda", torch.cuda.current_device()) if found.type == "cuda" and found.index is None else found
+        raise ConfigError(
+            f"device: required 'auto' or a device of this machine, found {device!r} ({reason})."
+        ) from error
+    return torch.device("cuda", torch.cuda.current_device()) if device == "cuda" else found
 
 
-def describe_environment(device: torch.device) -> dict[str, Any]:
+def resolve_threads(threads: int | None) -> int:
+    """The number of CPU threads of a run: what is asked for, or torch's own choice.
+
+    Raises:
+        ConfigError: when it is not a number of threads.
+    """
+    if threads is None:
+        return torch.get_num_threads()
+    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
+        raise ConfigError(f"threads: required None or a whole number, at least 1, found {threads!r}.")
+    return threads
+
+
+def describe_environment(device: torch.device, threads: int) -> dict[str, Any]:
     """Versions, device and execution choices, as JSON values."""
     return {
         "prognet": prognet.__version__,
@@ -37,8 +52,8 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
         "torch": torch.__version__,
         "numpy": numpy.__version__,
         "device": device.type,
-        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
-        "threads": torch.get_num_threads(),
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+        "threads": threads,
         "platform": f"{platform.system()} {platform.machine()}",
         "dtype": "float32",
     }

@@ -14,23 +14,18 @@ import torch
 
 from prognet.backbones import describe_backbone
 from prognet.config import Measurement, Training
-from prognet.errors import ConfigError, FrozenColumnError
+from prognet.errors import FrozenColumnError
+from prognet.evaluation.checks import SCHEDULES, check_request
 from prognet.evaluation.costs import count_parameters, forward_flops, peak_memory, reset_peak_memory, stored_bytes
-from prognet.evaluation.environment import describe_environment, resolve_device
+from prognet.evaluation.environment import describe_environment, resolve_device, resolve_threads
 from prognet.evaluation.store import RunStore, check_same_environment, check_same_run
 from prognet.results import Floats, RunResult, StepCost, to_json
 from prognet.strategies import Strategy, describe_strategy
-from prognet.streams.schedules import Schedule, cumulative, joint, sequential
+from prognet.streams.schedules import Schedule
 from prognet.streams.stream import Stream
 from prognet.streams.task import Task
 from prognet.training import Session, evaluating, outputs_of
 from prognet.training.session import ignore_progress
-
-_SCHEDULES: Mapping[str, Callable[[int], Schedule]] = {
-    "sequential": sequential,
-    "joint": joint,
-    "cumulative": cumulative,
-}
 
 
 def run(
@@ -41,13 +36,14 @@ def run(
     measurement: Measurement | None = None,
     seed: int = 0,
     device: str = "auto",
+    threads: int | None = None,
     out: str | Path | None = None,
     advance: Callable[[int], None] = ignore_progress,
 ) -> RunResult:
     """Learns a stream with a strategy and evaluates it after every step on all tasks learned so far.
 
-    The strategy itself is left as it is; the trained copy is `result.learner`. Evaluation changes nothing, and the digest
-    of every frozen part is compared after every step.
+    The strategy itself is left as it is; the trained copy is `result.learner`. Evaluation changes nothing, and the
+    digest of every frozen part is compared after every step.
 
     Args:
         strategy: what learns.
@@ -56,6 +52,7 @@ def run(
         measurement: what is measured beside the accuracy matrix; by default `Measurement()`.
         seed: of initialisation, data order and dropout.
         device: `"auto"`, or a device of torch such as `"cpu"` or `"cuda:1"`.
+        threads: CPU threads; None for torch's own choice. Small networks are fastest with one.
         out: folder of a comparison. The run is stored below it after every step; a finished run is read and not run
             again, an unfinished one goes on after its last finished step and ends bit-identical to an undisturbed one.
         advance: told the number of finished updates now and then, for a progress display.
@@ -69,10 +66,11 @@ def run(
         DivergedError: when a loss is not finite.
         FrozenColumnError: when a frozen part has changed.
     """
-    _check(strategy, seed)
+    training = training or Training()
+    check_request(strategy, stream, training, seed)
     target = resolve_device(device)
     settings = Session(
-        training=training or Training(),
+        training=training,
         measurement=measurement or Measurement(),
         seed=seed,
         device=target,
@@ -90,14 +88,15 @@ def run(
         costs=(),
         digests=(),
         config=_config(strategy, stream, settings),
-        environment=describe_environment(target),
+        environment=describe_environment(target, resolve_threads(threads)),
     )
     store = None if out is None else RunStore.of(out, strategy.name, stream.seed, seed)
-    stored = None if store is None else _stored(store, start)
-    if stored is not None and len(stored.schedule) == len(_schedule(strategy, stream)):
-        return stored
-    with _threads(start if stored is None else stored):
-        return _learn_stream(deepcopy(strategy), stream, settings, store, stored or start)
+    if store is not None and (finished := store.finished()) is not None:
+        check_same_run(store, finished, start)
+        return finished
+    begun = start if store is None else _progress(store, start)
+    with _threads(begun):
+        return _learn_stream(deepcopy(strategy), stream, settings, store, begun)
 
 
 def rebuild(strategy: Strategy, tasks: Sequence[Task], steps: Schedule, session: Session) -> Strategy:
@@ -120,7 +119,7 @@ def rebuild(strategy: Strategy, tasks: Sequence[Task], steps: Schedule, session:
 def _learn_stream(
     learner: Strategy, stream: Stream, settings: Session, store: RunStore | None, result: RunResult
 ) -> RunResult:
-    schedule = _schedule(learner, stream)
+    schedule = schedule_of(learner, stream)
     if result.schedule and store is not None:
         learner = rebuild(learner, stream, result.schedule, settings)
         store.load_weights(learner, result)
@@ -132,6 +131,7 @@ def _learn_stream(
             store.keep(learner, result)
     if store is not None:
         store.finish(result)
+    learner.session = None  # it belongs to the run, as does the observer that it holds
     return replace(result, learner=learner)
 
 
@@ -169,7 +169,9 @@ def _take_step(learner: Strategy, stream: Stream, group: Sequence[int], result: 
     )
 
 
-def evaluate(learner: Strategy, stream: Sequence[Task], learned: Sequence[int], session: Session) -> dict[str, list[float]]:
+def evaluate(
+    learner: Strategy, stream: Sequence[Task], learned: Sequence[int], session: Session
+) -> dict[str, list[float]]:
     """Every metric on the test split of every learned task; changes nothing.
 
     Args:
@@ -185,7 +187,9 @@ def evaluate(learner: Strategy, stream: Sequence[Task], learned: Sequence[int], 
     with evaluating(learner):
         for label in learned:
             task = stream[label]
-            outputs = outputs_of(learner.predict, task, task.test, session.device, session.measurement.batch_size)
+            outputs = outputs_of(
+                learner.predict, task, task.test, session.device, session.measurement.evaluation_batch_size
+            )
             for name, value in task.objective.metrics(outputs, task.test.y).items():
                 rows.setdefault(name, [nan] * len(stream))[label] = value
     return rows
@@ -203,14 +207,13 @@ def _unchanged(result: RunResult, learner: Strategy) -> Mapping[str, str]:
     return digests
 
 
-def _stored(store: RunStore, start: RunResult) -> RunResult | None:
-    """What the folder holds of this run, after checking that it is this run."""
-    finished = store.finished()
-    stored = finished or store.progress()
-    if stored is not None:
-        check_same_run(store, stored, start.config)
-        if finished is None:
-            check_same_environment(store, stored, start.environment)
+def _progress(store: RunStore, start: RunResult) -> RunResult:
+    """What the folder holds of this run, after checking that it is this run; `start` where it holds nothing."""
+    stored = store.progress()
+    if stored is None:
+        return start
+    check_same_run(store, stored, start)
+    check_same_environment(store, stored, start.environment)
     return stored
 
 
@@ -218,7 +221,12 @@ def _config(strategy: Strategy, stream: Stream, settings: Session) -> dict[str, 
     config = {
         "strategy": describe_strategy(strategy),
         "backbone": describe_backbone(strategy.backbone),
-        "stream": {"name": stream.name, "heads": stream.heads, "arguments": dict(stream.arguments)},
+        "stream": {
+            "name": stream.name,
+            "heads": stream.heads,
+            "arguments": dict(stream.arguments),
+            "digest": stream.digest,
+        },
         "training": asdict(settings.training),
         "measurement": asdict(settings.measurement),
         "seed": settings.seed,
@@ -228,22 +236,14 @@ def _config(strategy: Strategy, stream: Stream, settings: Session) -> dict[str, 
     return plain
 
 
-def _schedule(strategy: Strategy, stream: Stream) -> Schedule:
-    return _SCHEDULES[strategy.schedule](len(stream))
+def schedule_of(strategy: Strategy, stream: Stream) -> Schedule:
+    """The steps in which a strategy learns a stream."""
+    return SCHEDULES[strategy.schedule](len(stream))
 
 
 def _with_row(matrix: Floats | None, row: Sequence[float]) -> Floats:
     new = np.asarray([row], dtype=np.float64)
     return new if matrix is None else np.concatenate([matrix, new])
-
-
-def _check(strategy: Strategy, seed: int) -> None:
-    if not isinstance(strategy, Strategy):
-        raise ConfigError(f"strategy: required a Strategy, found a {type(strategy).__name__}.")
-    if strategy.schedule not in _SCHEDULES:
-        raise ConfigError(f"strategy.schedule: required one of {sorted(_SCHEDULES)}, found {strategy.schedule!r}.")
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise ConfigError(f"seed: required a whole number, at least 0, found {seed!r}.")
 
 
 @contextmanager

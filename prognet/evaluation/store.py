@@ -56,8 +56,8 @@ class RunStore:
             return result_from_json(document)
         except (KeyError, TypeError, ValueError) as error:
             raise RunFolderError(
-                f"{path}: required the progress of a run, found {type(error).__name__}: {error}; remove the run's folder "
-                "to begin it again."
+                f"{path}: required the progress of a run, found {type(error).__name__}: {error}; remove the run's "
+                "folder to begin it again."
             ) from error
 
     def keep(self, learner: Strategy, result: RunResult) -> None:
@@ -94,16 +94,18 @@ class RunStore:
         return self.folder / f"state-{len(result.schedule)}.safetensors"
 
 
-def check_same_run(store: RunStore, stored: RunResult, config: Mapping[str, Any]) -> None:
+def check_same_run(store: RunStore, stored: RunResult, asked: RunResult) -> None:
     """Checks that a stored run is the one that is asked for.
 
     Raises:
-        RunFolderError: when its configuration is another one; the message names the first difference.
+        RunFolderError: when its configuration or its tasks are others; the message names the first difference.
     """
-    for key in config:
-        if stored.config.get(key) != config[key]:
+    required = {**asked.config, "tasks": asked.tasks}
+    found = {**stored.config, "tasks": stored.tasks}
+    for key, value in required.items():
+        if found.get(key) != value:
             raise RunFolderError(
-                f"{store.folder}: required a run with {key} = {config[key]!r}, found one with {stored.config.get(key)!r}; "
+                f"{store.folder}: required a run with {key} = {value!r}, found one with {found.get(key)!r}; "
                 "choose another folder, or remove this one."
             )
 

@@ -24,9 +24,7 @@ def curve_bands(cells: Mapping[Key, RunResult]) -> dict[int, CurveBand]:
     """By task label: the band of each task that every run learned in updates of its own."""
     n_tasks = next(iter(cells.values())).n_tasks
     curves = {task: {key: own_curve(run, task) for key, run in cells.items()} for task in range(n_tasks)}
-    whole = {
-        task: {key: curve for key, curve in found.items() if curve is not None} for task, found in curves.items()
-    }
+    whole = {task: {key: curve for key, curve in found.items() if curve is not None} for task, found in curves.items()}
     return {task: _curve_band(found) for task, found in whole.items() if len(found) == len(cells)}
 
 

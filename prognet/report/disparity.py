@@ -53,4 +53,4 @@ def _by_seed(grid: Grid, cells: Mapping[Key, RunResult]) -> dict[Key, Floats]:
 
 def _final(run: RunResult) -> Floats:
     by_name = sorted(range(run.n_tasks), key=lambda label: run.tasks[label].name)
-    return run.accuracy[-1][by_name]
+    return run.accuracy[-1, by_name]

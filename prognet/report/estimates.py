@@ -1,4 +1,4 @@
-"""From values per (order, seed) to a mean with its interval: orders are averaged within a seed, the seed is the unit."""
+"""From values per (order, seed) to a mean and its interval: orders are averaged in a seed, the seed is the unit."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

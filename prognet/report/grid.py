@@ -1,4 +1,4 @@
-"""The runs of a comparison, aligned: the same orders and seeds for every strategy, checked before any number is made."""
+"""The runs of a comparison, aligned by order and seed, and checked before any number is made."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -62,6 +62,13 @@ class Grid:
     def missing(self) -> tuple[tuple[str, int, int], ...]:
         """(strategy, order, seed) of every run that other strategies have and this one has not."""
         return tuple((name, *key) for name, cells in self.runs.items() for key in self.keys if key not in cells)
+
+    @property
+    def task_names(self) -> tuple[str | None, ...]:
+        """The name of the task at each position; None where the orders differ."""
+        runs = [run for cells in self.runs.values() for run in cells.values()]
+        found = [{run.tasks[label].name for run in runs} for label in range(self.n_tasks)]
+        return tuple(next(iter(names)) if len(names) == 1 else None for names in found)
 
     def first(self, strategy: str) -> RunResult:
         """The run of the lowest order and seed."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from prognet import metrics
 from prognet.report.grid import CUMULATIVE, INDEPENDENT, JOINT
-from prognet.report.units import COUNT, PERCENT, POINTS, RATIO, SECONDS, Unit
+from prognet.report.units import COUNT, LOSS, PERCENT, POINTS, RATIO, SECONDS, Unit
 from prognet.results import Floats, LearningCurve, RunResult
 
 Peers = Mapping[str, RunResult]
@@ -100,20 +100,20 @@ MEASURES: tuple[Measure, ...] = (
     Measure(
         "forgetting",
         "forgetting, from best ↓",
-        POINTS,
+        LOSS,
         "Forgetting from the best: how far a task fell below its best earlier accuracy, over the tasks learned before "
         "the last step. Negative when the last step improved on every earlier one.",
-        "F = (1/(T−1)) Σ_{j<T} [ max_{l<T} R(l, j) − R(T, j) ]",
+        "F = (1/(T-1)) Σ_{j<T} [ max_{l<T} R(l, j) - R(T, j) ]",
         "Chaudhry et al. 2018",
         lambda run, peers: metrics.forgetting(run.accuracy),
     ),
     Measure(
         "forgetting_since_learning",
         "forgetting, since learned ↓",
-        POINTS,
+        LOSS,
         "Forgetting since learning: how far a task fell below its accuracy right after it was learned. It is exactly "
         "the negative of BWT.",
-        "F′ = (1/(T−1)) Σ_{j<T} [ R(j, j) − R(T, j) ]",
+        "F' = (1/(T-1)) Σ_{j<T} [ R(j, j) - R(T, j) ]",
         "the convention of Avalanche",
         lambda run, peers: metrics.forgetting_since_learning(run.accuracy),
     ),
@@ -122,17 +122,17 @@ MEASURES: tuple[Measure, ...] = (
         "BWT ↑",
         POINTS,
         "Backward transfer: what later learning did to earlier tasks; negative when they were forgotten.",
-        "BWT = (1/(T−1)) Σ_{j<T} [ R(T, j) − R(j, j) ]",
+        "BWT = (1/(T-1)) Σ_{j<T} [ R(T, j) - R(j, j) ]",
         "Lopez-Paz & Ranzato 2017 (GEM)",
         lambda run, peers: metrics.backward_transfer(run.accuracy),
     ),
     Measure(
         "intransigence",
         "intransigence ↓",
-        POINTS,
+        LOSS,
         "Intransigence: how far the accuracy on a task, when it has just been learned, stays below that of a joint "
         f"model trained from scratch on all tasks up to it. Needs a run of {CUMULATIVE}.",
-        "I = (1/T) Σₖ [ a*(k) − R(k, k) ]",
+        "I = (1/T) Σₖ [ a*(k) - R(k, k) ]",
         "Chaudhry et al. 2018",
         _intransigence,
     ),
@@ -151,17 +151,17 @@ MEASURES: tuple[Measure, ...] = (
         "transfer ratio ↑",
         RATIO,
         f"Transfer ratio: the area under a task's learning curve over that of {INDEPENDENT}, averaged over the tasks "
-        "after the first, which has nothing to transfer from. Above 1 means that the task was learned faster or better.",
-        "(1/(T−1)) Σ_{j≥2} AUC(j) / AUC_independent(j)",
+        "after the first, which has nothing to transfer from. Above 1, a task was learned faster or better.",
+        "(1/(T-1)) Σ_{j≥2} AUC(j) / AUC_independent(j)",
         "Rusu et al. 2016",
         _transfer_ratio,
     ),
     Measure(
         "forgetting_ratio",
-        "HAT’s ρ ↑",
+        "HAT's ρ ↑",
         RATIO,
-        f"Forgetting ratio: where the final accuracy lies between chance (−1) and {JOINT} (0). Needs a run of {JOINT}.",
-        "ρ = (1/T) Σⱼ [ (R(T, j) − chanceⱼ) / (R_joint(j) − chanceⱼ) − 1 ]",
+        f"Forgetting ratio: where final accuracy lies between chance (-1) and {JOINT} (0), of which it needs a run.",
+        "ρ = (1/T) Σⱼ [ (R(T, j) - chanceⱼ) / (R_joint(j) - chanceⱼ) - 1 ]",
         "Serra et al. 2018 (HAT)",
         _forgetting_ratio,
     ),
@@ -178,7 +178,7 @@ MEASURES: tuple[Measure, ...] = (
         "training_flops",
         "training FLOPs ↓",
         COUNT,
-        "Training FLOPs: floating point operations of all forward and backward passes of training, evaluation left out.",
+        "Training FLOPs: operations of all forward and backward passes of training, evaluation left out.",
         "",
         "counted",
         lambda run, peers: sum(cost.training_flops for cost in run.costs),

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import isfinite, isnan, nan
+from math import isnan, nan
 
 UNDEFINED = "–"
+MINUS, THIN = "\N{MINUS SIGN}", "\N{NARROW NO-BREAK SPACE}"
 _PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -28,27 +29,29 @@ class Unit:
         scaled = value * self.scale
         if 0 <= scaled < self.least:
             return f"< {self.least:g}"
-        if scaled == 0 or not isfinite(scaled):
-            return "0" if scaled == 0 else f"{scaled}".replace("-", "−").replace("inf", "∞")
-        text = f"{abs(scaled):,.{self.digits}f}".replace(",", " ")  # a narrow no-break space between thousands
+        if scaled == 0:
+            return "0"
+        text = f"{abs(scaled):,.{self.digits}f}".replace(",", THIN)
         if not text.strip("0."):  # rounds to zero: no sign
             return text
-        return f"−{text}" if scaled < 0 else f"+{text}" if self.signed else text
+        return f"{MINUS}{text}" if scaled < 0 else f"+{text}" if self.signed else text
 
     def half(self, value: float) -> str:
         """The half-width of an interval as text; empty when there is none or the number never varies."""
         if isnan(value) or value == 0:
             return ""
-        return f"± {abs(value) * self.scale:,.{self.digits}f}".replace(",", " ")
+        return f"± {abs(value) * self.scale:,.{self.digits}f}".replace(",", THIN)
 
 
 PERCENT = Unit("%", 100.0)
 POINTS = Unit("points", 100.0, signed=True)
+LOSS = Unit("points", 100.0)
 RATIO = Unit(digits=3)
 COUNT = Unit(digits=0)
 SECONDS = Unit("s", digits=1)
 PROBABILITY = Unit(digits=3, least=0.001)
 MEGABYTES = Unit("MB", 1e-6)
+WHOLE_MEGABYTES = Unit("MB", 1e-6, digits=0)
 
 
 def prefixed(label: str, values: Iterable[float], digits: int = 1) -> Unit:

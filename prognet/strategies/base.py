@@ -40,11 +40,7 @@ class Strategy(nn.Module, ABC):
             name: the name in results and figures.
         """
         super().__init__()
-        if not callable(backbone) or isinstance(backbone, nn.Module):
-            raise ConfigError(
-                f"backbone: required a function (input_shape, n_classes) -> nn.Module, found a {type(backbone).__name__}; "
-                "wrap it in a function that builds a new network at every call."
-            )
+        _check_backbone(backbone)
         self.backbone, self.name = backbone, name
         self.session: Session | None = None
         self.records: list[FitRecord] = []
@@ -108,11 +104,19 @@ class Strategy(nn.Module, ABC):
         return {label: self.predict(x, label) for label, x in inputs.items()}
 
 
+def _check_backbone(backbone: object) -> None:
+    if not callable(backbone) or isinstance(backbone, nn.Module):
+        raise ConfigError(
+            "backbone: required a function (input_shape, n_classes) -> nn.Module, found a "
+            f"{type(backbone).__name__}; wrap it in a function that builds a new network at every call."
+        )
+
+
 def single(tasks: Sequence[Task], strategy: Strategy) -> Task:
     """The one task of a step.
 
     Raises:
-        ConfigError: when there is not exactly one, or it was learned before.
+        ConfigError: when there is not exactly one.
     """
     if len(tasks) != 1:
         raise ConfigError(f"tasks: required one task a step for {strategy.name!r}, found {len(tasks)}.")

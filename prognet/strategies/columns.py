@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from prognet.engine import Adapter, ProgressiveNetwork
 from prognet.engine.network import frozen_digests
 from prognet.errors import ConfigError, UnlearnedTaskError
-from prognet.streams.task import Task
 from prognet.strategies.base import example_of
+from prognet.streams.task import Task
 
 
 class TaskColumns(nn.Module):
@@ -55,8 +55,8 @@ class TaskColumns(nn.Module):
         """
         if task_label not in self._column_of:
             raise UnlearnedTaskError(
-                f"task_label: required one of the learned tasks {sorted(self._column_of)}, found {task_label!r}; learn it "
-                "first. Predicting adds no column."
+                f"task_label: required one of the learned tasks {sorted(self._column_of)}, found {task_label!r}; "
+                "learn it first. Predicting adds no column."
             )
         out: Tensor = self.network(x, column=self._column_of[task_label])
         return out

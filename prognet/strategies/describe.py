@@ -36,8 +36,8 @@ def strategy_from(description: Mapping[str, Any], backbone: Backbone) -> Strateg
     kind = _KINDS.get(description["kind"])
     if kind is None:
         raise ConfigError(
-            f"strategy: required one of {sorted(_KINDS)}, found {description['kind']!r}; a strategy of one's own can be "
-            "rebuilt by its author only."
+            f"strategy: required one of {sorted(_KINDS)}, found {description['kind']!r}; a strategy of one's own can "
+            "be rebuilt by its author only."
         )
     arguments = dict(description["arguments"])
     if "adapter" in arguments:

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from prognet.engine.digest import module_digest
-from prognet.streams.task import Task
 from prognet.strategies.base import Backbone, Strategy, example_of, single
 from prognet.strategies.heads import SharedTrunk
+from prognet.streams.task import Task
 
 
 class FineTune(Strategy):
@@ -26,8 +26,8 @@ class FineTune(Strategy):
 
     def learn(self, tasks: Sequence[Task]) -> None:
         task = single(tasks, self)
-        head = self.shared.add(task, self.build(task), example_of(task))
-        self.fit(nn.ModuleList([self.shared.trunk, head]), tasks)
+        self.shared.add(task, self.build(task), example_of(task))
+        self.fit(self.shared.parts_of(task.label), tasks)
 
     def predict(self, x: Tensor, task_label: int) -> Tensor:
         return self.shared.predict(x, task_label)
@@ -42,17 +42,13 @@ class HeadOnly(Strategy):
         """The arguments of `FineTune`."""
         super().__init__(backbone, name)
         self.shared = SharedTrunk()
-        self._own_heads: list[int] = []
 
     def learn(self, tasks: Sequence[Task]) -> None:
         task = single(tasks, self)
         is_first = self.shared.trunk is None
         head = self.shared.add(task, self.build(task), example_of(task))
-        self.fit(nn.ModuleList([self.shared.trunk, head]) if is_first else head, tasks)
-        if self.shared.trunk is not None:
-            self.shared.trunk.requires_grad_(False)
-        if task.head == task.label:
-            self._own_heads.append(task.label)
+        self.fit(self.shared.parts_of(task.label) if is_first else head, tasks)
+        self.shared.freeze_trunk()
 
     def predict(self, x: Tensor, task_label: int) -> Tensor:
         return self.shared.predict(x, task_label)
@@ -60,5 +56,7 @@ class HeadOnly(Strategy):
     def frozen_digests(self) -> Mapping[str, str]:
         if self.shared.trunk is None:
             return {}
-        heads = {f"head {label}": module_digest(self.shared.head_for(label)) for label in self._own_heads}
+        # A single head may be one that all tasks share and go on training: it counts as frozen once there is another.
+        own = self.shared.heads.items() if len(self.shared.heads) > 1 else ()
+        heads = {f"head {key}": module_digest(head) for key, head in own}
         return {"trunk": module_digest(self.shared.trunk), **heads}

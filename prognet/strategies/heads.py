@@ -40,15 +40,30 @@ class SharedTrunk(nn.Module):
             self.trunk = trunk
         key = str(task.head)
         if key not in self.heads:
+            _check_fit(self.trunk, head, same_device(backbone, example), task)
             self.heads[key] = head
         self._head_of[task.label] = key
         return self.heads[key]
 
+    def parts_of(self, task_label: int) -> nn.ModuleList:
+        """All that makes the outputs of a task: the trunk and its head.
+
+        Raises:
+            UnlearnedTaskError: when the task has not been added.
+        """
+        return nn.ModuleList([self._learned_trunk(), self.head_for(task_label)])
+
+    def freeze_trunk(self) -> None:
+        """Ends the learning of the trunk for good; the heads go on."""
+        self._learned_trunk().requires_grad_(False)
+
     def features(self, x: Tensor) -> Tensor:
-        """What the heads read: the output of the trunk for inputs (B, *input_shape)."""
-        if self.trunk is None:
-            raise UnlearnedTaskError("task_label: required a learned task, found that nothing has been learned yet.")
-        out: Tensor = self.trunk(x)
+        """What the heads read: the output of the trunk for inputs (B, *input_shape).
+
+        Raises:
+            UnlearnedTaskError: when no task has been added.
+        """
+        out: Tensor = self._learned_trunk()(x)
         return out
 
     def head_for(self, task_label: int) -> nn.Module:
@@ -59,8 +74,8 @@ class SharedTrunk(nn.Module):
         """
         if task_label not in self._head_of:
             raise UnlearnedTaskError(
-                f"task_label: required one of the learned tasks {sorted(self._head_of)}, found {task_label!r}; learn it "
-                "first."
+                f"task_label: required one of the learned tasks {sorted(self._head_of)}, found {task_label!r}; "
+                "learn it first."
             )
         return self.heads[self._head_of[task_label]]
 
@@ -73,8 +88,13 @@ class SharedTrunk(nn.Module):
     def predict_together(self, inputs: Mapping[int, Tensor]) -> Mapping[int, Tensor]:
         """The outputs of several tasks in one pass of the trunk, by task label."""
         features = self.features(torch.cat(list(inputs.values())))  # (B, *features)
-        parts = features.split([len(x) for x in inputs.values()])
+        parts = torch.split(features, [len(x) for x in inputs.values()])
         return {label: self.head_for(label)(part) for label, part in zip(inputs, parts, strict=True)}
+
+    def _learned_trunk(self) -> nn.Module:
+        if self.trunk is None:
+            raise UnlearnedTaskError("task_label: required a learned task, found that nothing has been learned yet.")
+        return self.trunk
 
 
 def split(backbone: nn.Module, example: Tensor) -> tuple[nn.Module, nn.Module]:
@@ -87,8 +107,8 @@ def split(backbone: nn.Module, example: Tensor) -> tuple[nn.Module, nn.Module]:
     name = probe(backbone, example).output_layer
     if name is None:
         raise SiteError(
-            "backbone: required a last layer whose output is the output of the network, found none; end the network with "
-            "its Linear or convolution layer to share a trunk between heads."
+            "backbone: required a last layer whose output is the output of the network, found none; end the network "
+            "with its Linear or convolution layer to share a trunk between heads."
         )
     with evaluating(backbone):
         whole = backbone(example)
@@ -98,3 +118,16 @@ def split(backbone: nn.Module, example: Tensor) -> tuple[nn.Module, nn.Module]:
     if not torch.equal(whole, parts):
         raise SiteError(f"backbone: required an output that layer {name!r} alone makes, found another one.")
     return backbone, head
+
+
+def _check_fit(trunk: nn.Module, head: nn.Module, example: Tensor, task: Task) -> None:
+    with evaluating(trunk), evaluating(head):
+        features = trunk(example)
+        try:
+            head(features)
+        except RuntimeError as error:
+            raise SiteError(
+                f"backbone: required, for task {task.label}, an output layer that reads the trunk's features "
+                f"{tuple(features.shape[1:])}, found another one ({error}); let nothing but the output layer depend on "
+                "n_classes."
+            ) from error

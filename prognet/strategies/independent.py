@@ -10,9 +10,9 @@ from prognet.backbones import accepts_width
 from prognet.engine import Adapter, MLPAdapter
 from prognet.errors import ControlUnavailableError
 from prognet.seeds import derive_seed
-from prognet.streams.task import Task
 from prognet.strategies.base import Backbone, Strategy, single
 from prognet.strategies.columns import TaskColumns
+from prognet.streams.task import Task
 from prognet.training import seeded
 
 _WIDEST = 64.0
@@ -74,8 +74,8 @@ class IndependentWide(Strategy):
         super().__init__(backbone, name)
         if not accepts_width(backbone):
             raise ControlUnavailableError(
-                "backbone: required an argument width=1.0 by which the network can be widened, found none; add it to get "
-                "this control."
+                "backbone: required an argument width=1.0 by which the network can be widened, found none; add it to "
+                "get this control."
             )
         self.adapter = adapter if adapter is not None else MLPAdapter()
         self.sites = None if sites is None else tuple(sites)

@@ -6,17 +6,17 @@ from typing import Any, Literal, get_args
 from torch import Tensor
 
 from prognet.errors import ConfigError
-from prognet.streams.task import Task
 from prognet.strategies.base import Backbone, Strategy, example_of
 from prognet.strategies.heads import SharedTrunk
+from prognet.streams.task import Task
 from prognet.training import Sampling
 
 
 class MultiTask(Strategy):
     """A shared trunk with a head per task, trained on several tasks together.
 
-    In the joint schedule all tasks are learned in one step; in the cumulative one, step k learns tasks 0..k from scratch.
-    A joint epoch sees as many samples as the single epochs of its tasks together.
+    In the joint schedule all tasks are learned in one step; in the cumulative one, step k learns tasks 0..k from
+    scratch. A joint epoch sees as many samples as the single epochs of its tasks together.
     """
 
     kind = "MultiTask"
@@ -34,7 +34,8 @@ class MultiTask(Strategy):
         Args:
             backbone: makes the network; it is split at its output layer.
             schedule: which tasks are learned together.
-            sampling: `"balanced"`, the same number of samples of each task in a batch, or `"proportional"` to their sizes.
+            sampling: `"balanced"`, the same number of samples of each task in a batch, or `"proportional"` to their
+                sizes.
             task_weights: factor of the loss of each task, by label; None for 1.
             name: the name in results and figures.
 

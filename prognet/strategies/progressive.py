@@ -7,9 +7,9 @@ from torch import Tensor
 
 from prognet.engine import Adapter, MLPAdapter
 from prognet.seeds import derive_seed
-from prognet.streams.task import Task
 from prognet.strategies.base import Backbone, Strategy, single
 from prognet.strategies.columns import TaskColumns
+from prognet.streams.task import Task
 from prognet.training import seeded
 
 
@@ -78,16 +78,18 @@ class ProgressiveRandom(Strategy):
         self.sites = None if sites is None else tuple(sites)
         self.columns = TaskColumns(self.adapter)
         self._random: list[int] = []
+        self._previous: Task | None = None
 
     def learn(self, tasks: Sequence[Task]) -> None:
         task = single(tasks, self)
         session = self.current_session()
+        if self._previous is not None:
+            stand_in = self.build(self._previous, "random column")
+            self._random.append(self.columns.add(stand_in, self._previous, self.sites, sources=()))
         backbone = self.build(task)
         with seeded(derive_seed(session.seed, task.label, "adapters"), session.device):
             self.columns.learn(task, backbone, lambda column: self.fit(column, tasks), self.sites, self._random)
-        index = self.columns.add(self.build(task, "random column"), task, self.sites, sources=())
-        self.columns.network.column(index).freeze()
-        self._random.append(index)
+        self._previous = task.outline()
 
     def predict(self, x: Tensor, task_label: int) -> Tensor:
         return self.columns.predict(x, task_label)

@@ -62,7 +62,6 @@ def from_folder(
     tasks = [_task(label, folders[given], size, channels, test, settings) for label, given in enumerate(order)]
     check_same_classes(tasks, heads)
     arguments = {
-        "root": str(root),
         "size": list(size),
         "channels": channels,
         "test": test,

@@ -79,7 +79,7 @@ def from_npz(
         ConfigError: when an argument is out of its range.
         StreamError: when the file is no such file, is damaged, or its arrays cannot be a stream.
     """
-    arguments = {"path": str(path), "validation": validation, "heads": heads, "task_order": task_order}
+    arguments = {"path": Path(path).name, "validation": validation, "heads": heads, "task_order": task_order}
     settings = Settings(seed=seed, validation=validation, heads=heads)
     return _stream("from-npz", _read_npz(Path(path)), None, settings, task_order, arguments)
 
@@ -164,7 +164,7 @@ def _read_npz(path: Path) -> list[tuple[Any, ...]]:
 
 def _load_npz(path: Path) -> dict[str, Any]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (ValueError, OSError, EOFError, BadZipFile, AttributeError, TypeError) as error:
         raise StreamError(

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast, overload
 
@@ -64,6 +65,17 @@ class Stream(Sequence[Task]):
         if self._given_benchmark is not None:
             return self._given_benchmark
         return benchmark_of(self._tasks, self.heads)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256, in hexadecimal, of all samples of all splits: the identity of the data, computed once."""
+        digest = sha256()
+        for task in self._tasks:
+            for samples in (task.train, task.val, task.test):
+                for tensor in (samples.x, samples.y):
+                    digest.update(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
+                    digest.update(memoryview(tensor.contiguous().numpy()))
+        return digest.hexdigest()
 
     def first(self, n_tasks: int) -> "Stream":
         """A stream of the first `n_tasks` tasks, for instance to choose hyper-parameters on.

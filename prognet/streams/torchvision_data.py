@@ -38,12 +38,13 @@ def _open(kind: Kind, root: Path, train: bool, download: bool) -> Any:
 
     try:
         return getattr(datasets, kind)(str(root), train=train, download=download)
-    except (ValueError, EOFError, AssertionError) as error:
-        raise StreamError(
-            f"root: required readable files of {kind} below {root}, found damaged ones ({error}); "
-            "delete them and pass download=True."
-        ) from error
-    except (RuntimeError, OSError) as error:
+    except (OSError, RuntimeError, ValueError, EOFError, AssertionError) as error:
+        # torchvision raises a RuntimeError for absent files and for some damaged ones; only the text tells them apart
+        if not isinstance(error, OSError) and not download and "not found" not in str(error):
+            raise StreamError(
+                f"root: required readable files of {kind} below {root}, found damaged ones ({error}); "
+                "delete them and pass download=True."
+            ) from error
         remedy = "the download failed: check the network" if download else "pass the right root, or download=True"
         raise MissingDataError(
             f"root: required {kind} below {root}, as torchvision lays it out, found none or a part; {remedy}."

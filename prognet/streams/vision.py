@@ -112,7 +112,7 @@ def permuted_mnist(
     """
     settings = Settings(seed=seed, validation=validation, heads=heads)
     tasks = permuted(read_dataset("MNIST", root, download), n_tasks, settings)
-    arguments = {"n_tasks": n_tasks, "root": str(root), "validation": validation, "heads": heads}
+    arguments = {"n_tasks": n_tasks, "validation": validation, "heads": heads}
     return Stream(tasks, name="permuted-mnist", heads=heads, seed=seed, arguments=arguments)
 
 
@@ -141,7 +141,6 @@ def rotated_mnist(
     tasks = rotated(read_dataset("MNIST", root, download), n_tasks, settings, task_order)
     arguments = {
         "n_tasks": n_tasks,
-        "root": str(root),
         "validation": validation,
         "heads": heads,
         "task_order": task_order,
@@ -155,7 +154,6 @@ def _split(
     tasks = split_by_class(read_dataset(kind, root, download), n_tasks, settings, class_order)
     arguments = {
         "n_tasks": n_tasks,
-        "root": str(root),
         "validation": settings.validation,
         "heads": settings.heads,
         "class_order": class_order,

@@ -1,11 +1,13 @@
 """Mini-batches: which samples an update sees. The same for every strategy with the same seed and schedule.
 
 An epoch of N samples is divided evenly over ceil(N / batch_size) batches, so that none is tiny. Where several tasks are
-learned together every batch holds samples of each, in proportion to the tasks' quotas; a task's samples stand together.
+learned together, samples of each are spread evenly over the batches, as many as its quota; a task's samples stand
+together.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -15,7 +17,7 @@ from prognet.seeds import derive_seed
 from prognet.streams.task import Samples, Task
 
 Sampling = Literal["balanced", "proportional"]
-"""How a joint epoch is shared: the same number of samples of each task, or each sample once. Both see as many samples."""
+"""How a joint epoch is shared: as many samples of each task, or each sample once. Both see equally many in all."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,6 +51,18 @@ def quotas(tasks: Sequence[Task], sampling: Sampling) -> list[int]:
     return [share + (index < rest) for index in range(len(sizes))]
 
 
+def shares(quotas: Sequence[int], n_batches: int) -> list[list[int]]:
+    """How many samples of each task every batch of an epoch holds: (n_batches, n_tasks).
+
+    The samples of all tasks are lined up, those of each task at equal distances, and cut into batches of equal size, or
+    sizes that differ by one.
+    """
+    places = torch.cat([(torch.arange(quota, dtype=torch.float64) + 0.5) / quota for quota in quotas])  # (N,)
+    owners = torch.cat([torch.full((quota,), index) for index, quota in enumerate(quotas)])[places.argsort(stable=True)]
+    cuts = [len(owners) * index // n_batches for index in range(n_batches + 1)]
+    return [torch.bincount(owners[start:stop], minlength=len(quotas)).tolist() for start, stop in pairwise(cuts)]
+
+
 class BatchSource:
     """The training data of some tasks on the device, and the order in which an epoch takes it."""
 
@@ -56,8 +70,8 @@ class BatchSource:
         self, tasks: Sequence[Task], batch_size: int, sampling: Sampling, seed: int, device: torch.device
     ) -> None:
         self._tasks = tasks
-        self._n_batches = updates_per_epoch(tasks, batch_size)
         self._quotas = quotas(tasks, sampling)
+        self._shares = shares(self._quotas, updates_per_epoch(tasks, batch_size))
         self._data = [on_device(task.train, device) for task in tasks]
         self._orders = [
             _EndlessOrder(len(task.train), torch.Generator().manual_seed(derive_seed(seed, task.label, "order")))
@@ -66,11 +80,14 @@ class BatchSource:
 
     def epoch(self) -> Iterator[Batch]:
         """The batches of the next epoch."""
-        orders = [order.take(quota).to(self._data[0].x.device) for order, quota in zip(self._orders, self._quotas, strict=True)]
-        for index in range(self._n_batches):
+        device = self._data[0].x.device
+        orders = [order.take(quota).to(device) for order, quota in zip(self._orders, self._quotas, strict=True)]
+        taken = [0] * len(self._tasks)
+        for counts in self._shares:
             batch: dict[int, Part] = {}
-            for task, samples, order, quota in zip(self._tasks, self._data, orders, self._quotas, strict=True):
-                chosen = order[index * quota // self._n_batches : (index + 1) * quota // self._n_batches]  # (b,)
+            for index, (task, samples) in enumerate(zip(self._tasks, self._data, strict=True)):
+                chosen = orders[index][taken[index] : taken[index] + counts[index]]  # (b,)
+                taken[index] += counts[index]
                 if len(chosen):
                     batch[task.label] = Part(task.normalisation(samples.x[chosen]), samples.y[chosen])
             yield batch

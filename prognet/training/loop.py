@@ -32,8 +32,8 @@ def fit(
 ) -> FitRecord:
     """Trains the parameters of `module` that have a gradient, on the training splits of `tasks`.
 
-    The loss of a batch is the mean over its samples of the task's loss, times the weight of the task. Early stopping, if
-    any, looks at the validation splits only. The learning curves are measured on test samples and decide nothing.
+    The loss of a batch is the mean over its samples of the task's loss, times the weight of the task. Early stopping,
+    if any, looks at the validation splits only. The learning curves are measured on test samples and decide nothing.
 
     Args:
         module: what is trained; put into training mode here, and into evaluation mode at the end.
@@ -90,14 +90,16 @@ class _Run:
             self._epoch(source, optimiser, schedule)
             if stopping.is_over(self._validate()):
                 break
-        stopping.restore()
-        self.module.eval()
         if self.updates != self.recorder.updates[-1]:  # stopped early
             self._measure()
+        stopping.restore()
+        self.module.eval()
         _synchronise(self.session.device)
         self.seconds = perf_counter() - started - self.measuring_seconds
 
-    def _epoch(self, source: BatchSource, optimiser: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler) -> None:
+    def _epoch(
+        self, source: BatchSource, optimiser: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler
+    ) -> None:
         self.module.train()
         first, losses = self.updates, []
         for batch in source.epoch():
@@ -143,7 +145,7 @@ class _Run:
     def _validate(self) -> float:
         with self._measuring():
             tasks = list(self.tasks.values())
-            loss = mean_loss(self.predict, tasks, self.session.device, self.session.measurement.batch_size)
+            loss = mean_loss(self.predict, tasks, self.session.device, self.session.measurement.evaluation_batch_size)
         self.validation.append(loss)
         return loss
 
@@ -162,8 +164,8 @@ class _Run:
         if not finite.all():
             update = first + int((~finite).nonzero()[0])
             raise DivergedError(
-                f"training of tasks {list(self.tasks)}: required a finite loss, found {losses[update - first].item()} at "
-                f"update {update} of {self.total}; use a smaller lr than {self.training.lr}, or clip_norm."
+                f"training of tasks {list(self.tasks)}: required a finite loss, found {losses[update - first].item()} "
+                f"at update {update} of {self.total}; use a smaller lr than {self.training.lr}, or clip_norm."
             )
 
     def record(self) -> FitRecord:

@@ -33,8 +33,8 @@ def outputs_of(predict: Predict, task: Task, samples: Samples, device: torch.dev
     """The outputs for a whole split, (N, n_outputs), on the device; call it within `evaluating`."""
     data = on_device(samples, device)
     batches = [
-        predict(task.normalisation(data.x[start : start + batch_size]), task.label)
-        for start in range(0, len(data), batch_size)
+        predict(task.normalisation(x.clone()), task.label)  # a copy, since a network may write into its input
+        for x in torch.split(data.x, batch_size)
     ]
     return torch.cat(batches)
 
@@ -53,8 +53,10 @@ def mean_loss(predict: Predict, tasks: Sequence[Task], device: torch.device, bat
 class CurveRecorder:
     """The accuracy on some tasks at chosen updates, on a fixed part of their test splits."""
 
-    def __init__(self, tasks: Sequence[Task], total: int, measurement: Measurement, seed: int, device: torch.device) -> None:
-        self._tasks, self._device, self._batch_size = tasks, device, measurement.batch_size
+    def __init__(
+        self, tasks: Sequence[Task], total: int, measurement: Measurement, seed: int, device: torch.device
+    ) -> None:
+        self._tasks, self._device, self._batch_size = tasks, device, measurement.evaluation_batch_size
         self._due = measuring_points(total, measurement)
         self._samples = [on_device(_part(task, measurement.curve_samples, seed), device) for task in tasks]
         self.updates: list[int] = []
@@ -65,7 +67,7 @@ class CurveRecorder:
         self.updates.append(update)
         for task, samples, correct in zip(self._tasks, self._samples, self._correct, strict=True):
             outputs = outputs_of(predict, task, samples, self._device, self._batch_size)
-            correct.append(task.objective.correct(outputs, samples.y).mean())
+            correct.append(task.objective.correct(outputs, samples.y).sum())
 
     def is_due(self, update: int) -> bool:
         """Whether the curve has a point at this update."""
@@ -73,14 +75,19 @@ class CurveRecorder:
 
     def values(self) -> list[tuple[float, ...]]:
         """The accuracy of each task at `updates`."""
-        return [tuple(torch.stack(correct).double().cpu().tolist()) for correct in self._correct]
+        return [
+            tuple((torch.stack(correct).cpu().double() / len(samples)).tolist())
+            for samples, correct in zip(self._samples, self._correct, strict=True)
+        ]
 
 
 def measuring_points(total: int, measurement: Measurement) -> frozenset[int]:
     """The updates at which a learning curve of `total` updates is measured: 0..beta, then evenly to the end."""
     first = range(min(measurement.lca_updates, total) + 1)
     rest = total - first[-1]
-    later = (first[-1] + rest * (index + 1) // max(1, measurement.curve_points) for index in range(measurement.curve_points))
+    later = (
+        first[-1] + rest * (index + 1) // max(1, measurement.curve_points) for index in range(measurement.curve_points)
+    )
     return frozenset([*first, *later, total])
 
 

@@ -3,12 +3,8 @@
 import ast
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import NamedTuple
 
-Function = ast.FunctionDef | ast.AsyncFunctionDef
+from tests.helpers.source import Function, Package
 
 FLOORS: Mapping[str, int] = {
     **dict.fromkeys(("config", "errors", "files", "metrics", "recipes", "results", "seeds", "statistics"), 0),
@@ -28,183 +24,90 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 60
 CALLED_BY_PROTOCOL = re.compile(r"__(?!init__|post_init__|call__)\w+__")
 
 
-class Import(NamedTuple):
-    """One imported name."""
-
-    name: str
-    """Absolute and dotted: `from torch import nn` imports `"torch.nn"`."""
-    line: int
-    at_import: bool
-    """Whether it runs when its module is imported, and not when a function is called."""
-    for_types: bool
-    """Whether only type checkers see it."""
-
-    @property
-    def library(self) -> str:
-        """The outermost package."""
-        return self.name.split(".")[0]
-
-    @property
-    def unit(self) -> str | None:
-        """The entry of FLOORS that it belongs to; None for a name from elsewhere."""
-        return self.name.split(".")[1] if self.name.startswith("prognet.") else None
-
-    @property
-    def runs_early(self) -> bool:
-        """Whether importing its module runs it."""
-        return self.at_import and not self.for_types
+Rule = Callable[[Package], Iterator[str]]
 
 
-@dataclass(frozen=True)
-class House:
-    """A package: the text of its files by their path below the package, e.g. `"engine/sites.py"`."""
-
-    texts: Mapping[str, str]
-
-    @staticmethod
-    def at(folder: Path) -> "House":
-        """The package in a folder."""
-        paths = sorted(folder.rglob("*.py"))
-        return House({path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in paths})
-
-    @cached_property
-    def trees(self) -> Mapping[str, ast.Module]:
-        """The syntax tree of every file."""
-        return {file: ast.parse(text) for file, text in self.texts.items()}
-
-    @cached_property
-    def imports(self) -> Mapping[str, tuple[Import, ...]]:
-        """Every import of every file, wherever it stands."""
-        return {file: tuple(_imports(tree, True, False)) for file, tree in self.trees.items()}
-
-    @cached_property
-    def explained(self) -> frozenset[tuple[str, str]]:
-        """(class, method) of every method that has a docstring."""
-        classes = [node for tree in self.trees.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
-        return frozenset(
-            (owner.name, item.name)
-            for owner in classes
-            for item in owner.body
-            if isinstance(item, Function) and ast.get_docstring(item)
-        )
-
-    @cached_property
-    def errors(self) -> frozenset[str]:
-        """The classes of errors.py, and every function that returns one of them."""
-        classes = {node.name for node in self.trees["errors.py"].body if isinstance(node, ast.ClassDef)}
-        functions = [node for tree in self.trees.values() for node in ast.walk(tree) if isinstance(node, Function)]
-        makers = {node.name for node in functions if node.returns and ast.unparse(node.returns).strip("'\"") in classes}
-        return frozenset(classes | makers)
-
-    def file_of(self, name: str) -> str | None:
-        """The file that importing a name of the package runs last."""
-        parts = name.split(".")[1:]
-        stems = ["/".join(parts[:length]) for length in range(len(parts), 0, -1)]
-        candidates = [f"{stem}{end}" for stem in stems for end in (".py", "/__init__.py")]
-        return next((candidate for candidate in candidates if candidate in self.texts), None)
-
-    def reached(self, file: str) -> dict[str, str]:
-        """Every file of the package that importing `file` runs -> the file that imports it.
-
-        What the functions of `file` itself import is followed as well, but for the command line: there it is the work.
-        """
-        found: dict[str, str] = {}
-        waiting = [file]
-        while waiting:
-            importer = waiting.pop()
-            late_too = importer == file != "cli.py"
-            for item in self.imports[importer]:
-                target = self.file_of(item.name) if item.unit else None
-                if target and target not in found and not item.for_types and (item.at_import or late_too):
-                    found[target] = importer
-                    waiting.append(target)
-        return found
-
-
-Rule = Callable[[House], Iterator[str]]
-
-
-def every_file_has_a_floor(house: House) -> Iterator[str]:
+def every_file_has_a_floor(package: Package) -> Iterator[str]:
     """Files and folders that FLOORS does not know."""
-    yield from (f"{file}: has no floor" for file in house.texts if unit(file) not in {*FLOORS, "__init__"})
+    yield from (f"{file}: has no floor" for file in package.texts if unit(file) not in {*FLOORS, "__init__"})
 
 
-def imports_go_down_only(house: House) -> Iterator[str]:
+def imports_go_down_only(package: Package) -> Iterator[str]:
     """A file imports from its own floor or a lower one; the package itself imports nothing, but for type checkers."""
-    for file, items in house.imports.items():
+    for file, items in package.imports.items():
         for item in items:
             if item.library != "prognet" or item.name == "prognet.__version__":
                 continue
             if file == "__init__.py":
                 if not item.for_types:
                     yield f"{file}:{item.line}: imports {item.name} before its first use"
-            elif item.unit not in FLOORS:
+            elif item.unit is None or item.unit not in FLOORS:
                 yield f"{file}:{item.line}: {item.name} is imported from elsewhere than its home"
             elif FLOORS[item.unit] > FLOORS[unit(file)]:
                 yield f"{file}:{item.line}: imports {item.name} from a higher floor"
 
 
-def torch_stays_away(house: House) -> Iterator[str]:
+def torch_stays_away(package: Package) -> Iterator[str]:
     """Floor 0, the report and the thin edge import no torch, and nothing that imports it."""
-    for file in house.texts:
+    for file in package.texts:
         if unit(file) not in WITHOUT_TORCH:
             continue
-        yield from (f"{file}:{item.line}: imports torch" for item in house.imports[file] if item.library == "torch")
-        for target, importer in house.reached(file).items():
-            if any(item.library == "torch" and item.runs_early for item in house.imports[target]):
+        yield from (f"{file}:{item.line}: imports torch" for item in package.imports[file] if item.library == "torch")
+        for target, importer in package.reached(file).items():
+            if any(item.library == "torch" and item.runs_early for item in package.imports[target]):
                 yield f"{file}: reaches torch by way of {importer} and {target}"
 
 
-def heavy_libraries_come_late(house: House) -> Iterator[str]:
+def heavy_libraries_come_late(package: Package) -> Iterator[str]:
     """Libraries that are slow to import are imported inside the functions that need them."""
-    for file, items in house.imports.items():
+    for file, items in package.imports.items():
         early = (item for item in items if item.library in LATE and item.runs_early)
         yield from (f"{file}:{item.line}: imports {item.name} outside a function" for item in early)
 
 
-def few_import_avalanche(house: House) -> Iterator[str]:
+def few_import_avalanche(package: Package) -> Iterator[str]:
     """Only the streams and the bridges know Avalanche."""
-    holders = {file for file, items in house.imports.items() if any(item.library == "avalanche" for item in items)}
+    holders = {file for file, items in package.imports.items() if any(item.library == "avalanche" for item in items)}
     yield from (f"{file}: imports Avalanche" for file in holders if not file.startswith(AVALANCHE_HOLDERS))
 
 
-def one_file_registers_hooks(house: House) -> Iterator[str]:
+def one_file_registers_hooks(package: Package) -> Iterator[str]:
     """Only one file registers hooks of torch, by whatever name."""
-    for file, node in _nodes(house, ast.Attribute, ast.Constant):
+    for file, node in _nodes(package, ast.Attribute, ast.Constant):
         name = node.attr if isinstance(node, ast.Attribute) else getattr(node, "value", "")
         if isinstance(name, str) and re.fullmatch(r"_?register_\w*hook\w*", name) and file != HOOK_OWNER:
             yield f"{file}:{node.lineno}: {name} belongs into {HOOK_OWNER}"
 
 
-def nothing_prints(house: House) -> Iterator[str]:
+def nothing_prints(package: Package) -> Iterator[str]:
     """Only the command line writes to the terminal."""
-    for file, node in _nodes(house, ast.Name):
+    for file, node in _nodes(package, ast.Name):
         if isinstance(node, ast.Name) and node.id == "print" and file != "cli.py":
             yield f"{file}:{node.lineno}: print"
 
 
-def modules_hold_no_state(house: House) -> Iterator[str]:
+def modules_hold_no_state(package: Package) -> Iterator[str]:
     """No `global`, and no empty container in a module, which somebody would fill."""
-    yield from (f"{file}:{node.lineno}: global" for file, node in _nodes(house, ast.Global))
-    for file, tree in house.trees.items():
+    yield from (f"{file}:{node.lineno}: global" for file, node in _nodes(package, ast.Global))
+    for file, tree in package.trees.items():
         for node in tree.body:
             if isinstance(node, ast.Assign | ast.AnnAssign) and node.value and _is_empty_container(node.value):
                 yield f"{file}:{node.lineno}: an empty container in a module"
 
 
-def files_and_functions_are_small(house: House) -> Iterator[str]:
+def files_and_functions_are_small(package: Package) -> Iterator[str]:
     """The largest sizes; a docstring does not count as part of its function."""
-    for file, text in house.texts.items():
+    for file, text in package.texts.items():
         if (lines := len(text.splitlines())) > LONGEST_FILE:
             yield f"{file}: {lines} lines, {LONGEST_FILE} at most"
-    for file, node in _nodes(house, *Function.__args__):
+    for file, node in _nodes(package, ast.FunctionDef, ast.AsyncFunctionDef):
         if isinstance(node, Function) and (lines := _length(node)) > LONGEST_FUNCTION:
             yield f"{file}:{node.lineno}: {node.name} has {lines} lines, {LONGEST_FUNCTION} at most"
 
 
-def public_names_are_documented(house: House) -> Iterator[str]:
+def public_names_are_documented(package: Package) -> Iterator[str]:
     """Modules, public classes, functions and methods; a method may leave it to the abstract one that it implements."""
-    for file, tree in house.trees.items():
+    for file, tree in package.trees.items():
         if not ast.get_docstring(tree):
             yield f"{file}: the module has no docstring"
         public = [node for node in tree.body if isinstance(node, Function | ast.ClassDef) and node.name[0] != "_"]
@@ -212,13 +115,17 @@ def public_names_are_documented(house: House) -> Iterator[str]:
             if not ast.get_docstring(node):
                 yield f"{file}:{node.lineno}: {node.name} has no docstring"
             for item in node.body if isinstance(node, ast.ClassDef) else ():
-                if isinstance(item, Function) and isinstance(node, ast.ClassDef) and not _explained(house, node, item):
+                if (
+                    isinstance(item, Function)
+                    and isinstance(node, ast.ClassDef)
+                    and not _explained(package, node, item)
+                ):
                     yield f"{file}:{item.lineno}: {node.name}.{item.name} has no docstring"
 
 
-def signatures_are_annotated(house: House) -> Iterator[str]:
+def signatures_are_annotated(package: Package) -> Iterator[str]:
     """Every argument and every result of functions and methods, private ones included."""
-    for file, tree in house.trees.items():
+    for file, tree in package.trees.items():
         classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
         methods = [item for owner in classes for item in owner.body if isinstance(item, Function)]
         for function in [node for node in ast.walk(tree) if isinstance(node, Function)]:
@@ -226,11 +133,11 @@ def signatures_are_annotated(house: House) -> Iterator[str]:
                 yield f"{file}:{function.lineno}: {function.name} has no annotation for {name}"
 
 
-def errors_are_ours(house: House) -> Iterator[str]:
+def errors_are_ours(package: Package) -> Iterator[str]:
     """What is raised comes from errors.py, but where Python's own protocols ask for an error of theirs."""
-    for file, tree in house.trees.items():
+    for file, tree in package.trees.items():
         for name, line in _raised(tree):
-            if name not in house.errors:
+            if name not in package.errors:
                 yield f"{file}:{line}: raises {name}, which errors.py does not have"
 
 
@@ -255,25 +162,11 @@ def unit(file: str) -> str:
     return file.split("/")[0].removesuffix(".py")
 
 
-def _nodes(house: House, *kinds: type[ast.AST]) -> Iterator[tuple[str, ast.expr | ast.stmt]]:
-    for file, tree in house.trees.items():
+def _nodes(package: Package, *kinds: type[ast.AST]) -> Iterator[tuple[str, ast.expr | ast.stmt]]:
+    for file, tree in package.trees.items():
         for node in ast.walk(tree):
             if isinstance(node, kinds) and isinstance(node, ast.expr | ast.stmt):
                 yield file, node
-
-
-def _imports(node: ast.AST, at_import: bool, for_types: bool) -> Iterator[Import]:
-    if isinstance(node, ast.Import):
-        yield from (Import(alias.name, node.lineno, at_import, for_types) for alias in node.names)
-    elif isinstance(node, ast.ImportFrom):
-        origin = "." * node.level + (node.module or "")
-        yield from (Import(f"{origin}.{alias.name}", node.lineno, at_import, for_types) for alias in node.names)
-    elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-        for child in [*node.body, *node.orelse]:
-            yield from _imports(child, at_import, for_types or child in node.body)
-    else:
-        for child in ast.iter_child_nodes(node):
-            yield from _imports(child, at_import and not isinstance(node, Function), for_types)
 
 
 def _is_empty_container(value: ast.expr) -> bool:
@@ -291,11 +184,17 @@ def _length(function: Function) -> int:
     return lines - ((first.end_lineno or first.lineno) - first.lineno + 1 if ast.get_docstring(function) else 0)
 
 
-def _explained(house: House, owner: ast.ClassDef, method: Function) -> bool:
+def _explained(package: Package, owner: ast.ClassDef, method: Function) -> bool:
     bases = [ast.unparse(base).split("[")[0].split(".")[-1] for base in owner.bases]
     repeats = any(re.search(r"\boverload$|\.setter$", ast.unparse(mark)) for mark in method.decorator_list)
-    implements = any((base, method.name) in house.explained for base in bases)
-    return method.name.startswith("_") or bool(ast.get_docstring(method)) or repeats or implements
+    implements = any((base, method.name) in package.explained for base in bases)
+    return (
+        method.name.startswith("_")
+        or method.name == "extra_repr"
+        or bool(ast.get_docstring(method))
+        or repeats
+        or implements
+    )
 
 
 def _unannotated(function: Function, is_method: bool) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Results without training: smooth, seeded numbers of the right shape, in which finetune forgets and nothing else does."""
+"""Results without training: seeded numbers of the right shape, in which finetune forgets and nothing else does."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -56,7 +56,9 @@ def make_accuracy(strategy: str, seed: int, order: int, schedule: Sequence[Seque
     return matrix
 
 
-def make_run(strategy: str = "progressive", seed: int = 0, order: int = 0, n_tasks: int = 5, **changes: Any) -> RunResult:
+def make_run(
+    strategy: str = "progressive", seed: int = 0, order: int = 0, n_tasks: int = 5, **changes: Any
+) -> RunResult:
     """One whole run; `changes` replace fields of the result, as in `dataclasses.replace`."""
     schedule = make_schedule(strategy, n_tasks)
     accuracy = make_accuracy(strategy, seed, order, schedule, n_tasks)
@@ -94,14 +96,16 @@ def make_results(
     return Results([make_run(name, seed, order, n_tasks) for name, order, seed in sorted(cells)])
 
 
-def run_with(matrix: Sequence[Sequence[float]], strategy: str = "progressive", seed: int = 0, order: int = 0) -> RunResult:
+def run_with(
+    matrix: Sequence[Sequence[float]], strategy: str = "progressive", seed: int = 0, order: int = 0
+) -> RunResult:
     """A run with this accuracy matrix, which is square for every strategy but multitask."""
     accuracy = np.array(matrix, dtype=np.float64)
     return make_run(strategy, seed, order, accuracy.shape[1], metrics={"accuracy": accuracy})
 
 
 def make_digests(strategy: str, seed: int, order: int, n_tasks: int) -> tuple[Mapping[str, str], ...]:
-    """After each step the digests of all columns so far, which never change; none for strategies that freeze nothing."""
+    """After each step the digests of all columns so far, which never change; none where nothing is frozen."""
     steps = len(make_schedule(strategy, n_tasks))
     if strategy not in FROZEN:
         return tuple({} for _ in range(steps))

@@ -125,10 +125,14 @@ def test_a_missing_document_is_refused(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b'{"schema": "prognet.test", "version": 1, "a": [1, 2', b"\xff\xfe\x00"])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b'{"schema": "prognet.test", "version": 1, "a": [1, 2', b"\xff\xfe\x00"]
+)
 def test_a_damaged_document_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.json").write_bytes(content)
-    with pytest.raises(RunFolderError, match=r"x.json: required a prognet.test file, found unreadable content \(.+\)\."):
+    with pytest.raises(
+        RunFolderError, match=r"x.json: required a prognet.test file, found unreadable content \(.+\)\."
+    ):
         read_json(tmp_path / "x.json", "prognet.test", 1)
 
 

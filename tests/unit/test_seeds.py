@@ -14,7 +14,7 @@ KEYS = st.lists(st.integers() | st.text(max_size=4), max_size=4)
 def test_the_value_is_the_documented_hash_on_every_machine() -> None:
     # the first 8 bytes of SHA-256, little endian, without the lowest bit
     expected = int.from_bytes(sha256(b"int:0\x1fint:3\x1fstr:order").digest()[:8], "little") // 2
-    assert derive_seed(0, 3, "order") == expected == 5003105347600404703
+    assert derive_seed(0, 3, "order") == expected == 6822327909110730059
 
 
 @given(st.integers(), KEYS)
@@ -41,7 +41,7 @@ def test_a_separator_inside_a_key_collides_with_nothing() -> None:
 
 
 def test_whole_numbers_of_numpy_count_as_the_int_they_equal() -> None:
-    assert derive_seed(int(np.int64(2)), 5) == derive_seed(np.int64(2), np.uint8(5))
+    assert derive_seed(2, 5) == derive_seed(np.int64(2), np.uint8(5))  # type: ignore[arg-type]
 
 
 def test_a_fraction_is_refused() -> None:

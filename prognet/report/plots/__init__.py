@@ -35,7 +35,7 @@ PLOTS: tuple[Plot, ...] = (
     Plot(
         "average-accuracy",
         "Average accuracy as tasks arrive",
-        f"Mean test accuracy over the tasks seen so far. {_BANDS} A joint schedule has a single point, after all tasks.",
+        f"Mean test accuracy over the tasks seen so far. {_BANDS} A joint schedule has one point, after all tasks.",
         average_accuracy,
     ),
     Plot(
@@ -48,7 +48,7 @@ PLOTS: tuple[Plot, ...] = (
     Plot(
         "accuracy-matrices",
         "Accuracy matrices",
-        "R in percent, mean over seeds: row i after i tasks were seen, column j the accuracy on task j. Empty cells are "
+        "R in percent, mean over seeds: row i when i tasks were seen, column j the accuracy on task j. Empty cells are "
         "tasks not learned yet. A joint schedule has one row.",
         accuracy_matrices,
     ),

@@ -60,6 +60,7 @@ def cost_against_accuracy(comparison: Comparison) -> "Figure":
                 linestyle="none",
             )
         axes.set_xlabel(title)
+        axes.margins(x=0.12)
         axes.set_xlim(left=0)
         axes.xaxis.set_major_formatter(_prefixes())
     every[0].set_ylabel("average accuracy (%)")

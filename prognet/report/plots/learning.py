@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from prognet.report.comparison import Comparison
-from prognet.report.plots.panels import draw_band, legend, limits, panels, task_title
+from prognet.report.plots.panels import draw_band, label_edges, legend, limits, message, panels, title_tasks
 from prognet.report.plots.style import styles
 
 if TYPE_CHECKING:
@@ -17,8 +17,9 @@ _LINEAR_UP_TO = 10
 def learning_curves(comparison: Comparison) -> "Figure":
     """One panel a task: test accuracy over the updates of learning it, without strategies that learn tasks jointly."""
     grid, found = comparison.grid, styles(comparison.names)
-    tasks = grid.first(comparison.names[0]).tasks
     shown = [summary for summary in comparison.summaries if summary.curves]
+    if not shown:
+        return message("no strategy learned a task in updates of its own")
     figure, every = panels(grid.n_tasks, 5, (2.6, 2.1))
     curves = [curve for summary in shown for curve in summary.curves.values()]
     low, high = limits(bound for curve in curves for bound in (curve.accuracy.mean, curve.accuracy.low))
@@ -26,12 +27,11 @@ def learning_curves(comparison: Comparison) -> "Figure":
         for summary in shown:
             if task in summary.curves:
                 curve = summary.curves[task]
-                draw_band(axes, curve.updates, curve.accuracy, found[summary.name], every=4)
-        axes.set_title(task_title(task + 1, tasks[task].name if len(grid.orders) == 1 else ""))
+                draw_band(axes, curve.updates, curve.accuracy, found[summary.name])
         axes.set_ylim(low, high)
-        _updates(axes, max((curve.updates[-1] for curve in curves), default=1))
-    figure.supxlabel("updates (mini-batches)", fontsize=9)
-    figure.supylabel("accuracy (%)", fontsize=9)
+        _updates(axes, max(curve.updates[-1] for curve in curves))
+    title_tasks(every, grid)
+    label_edges(every, "updates (mini-batches)", "accuracy (%)")
     legend(figure, [summary.name for summary in shown])
     return figure
 
@@ -42,6 +42,6 @@ def _updates(axes: "Axes", last: int) -> None:
     axes.set_xscale("symlog", linthresh=_LINEAR_UP_TO, linscale=0.8)
     axes.set_xlim(-0.4, max(last, 1) * 1.08)
     decades = [10**power for power in range(1, 12) if 10**power <= last]
-    axes.xaxis.set_major_locator(FixedLocator([0, *([] if last < 10 else decades)] if last >= 10 else [0, last]))
+    axes.xaxis.set_major_locator(FixedLocator([0, *(decades or [last])]))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(ScalarFormatter())

@@ -1,5 +1,6 @@
 """The accuracy matrices as heatmaps with numbers."""
 
+from math import floor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
 
 _COLOUR_MAP = "cividis"  # rises evenly in lightness: reads the same in grey and for every kind of colour vision
 _LIGHT_FROM = 0.55
-_CELL, _LEAST, _WIDTH = 0.3, 2.0, 13.0
+_CELL, _LEAST, _MOST, _WIDTH = 0.3, 2.0, 5.6, 13.0
+_LEFT, _ABOVE, _BELOW, _BAR = 0.65, 0.35, 0.5, 0.9
+"""Inches around each panel for its labels, and at the right of all for the colour bar."""
 
 
 def accuracy_matrices(comparison: Comparison) -> "Figure":
@@ -22,21 +25,24 @@ def accuracy_matrices(comparison: Comparison) -> "Figure":
     from matplotlib.figure import Figure
 
     n_tasks, count = comparison.grid.n_tasks, len(comparison.summaries)
-    side = max(_LEAST, n_tasks * _CELL)
-    across = max(1, min(count, int(_WIDTH / (side + 0.7))))
+    side = min(max(_LEAST, n_tasks * _CELL), _MOST)
+    across = max(1, min(count, int(_WIDTH / (side + _LEFT))))
     rows = [comparison.summaries[start : start + across] for start in range(0, count, across)]
-    heights = [max(len(summary.schedule) for summary in row) / n_tasks for row in rows]
-    inches = [max(0.12, height) * side + 0.8 for height in heights]
-    figure = Figure(figsize=(max(5.0, across * (side + 0.7) + 0.9), sum(inches)), layout="constrained")
-    grid = figure.subplots(len(rows), across, squeeze=False, height_ratios=inches)
+    tall = [max(len(summary.schedule) for summary in row) * side / n_tasks + _ABOVE + _BELOW for row in rows]
+    width, height = across * (side + _LEFT) + _BAR, sum(tall)
+    # equal cells in every panel, also of a joint schedule with its one row, are beyond the layout engines
+    figure = Figure(figsize=(width, height))
     low = _floor([summary.accuracy.mean for summary in comparison.summaries])
-    every: list[Axes] = list(grid.flat)
-    for axes in every[count:]:
-        axes.set_axis_off()
-    for axes, summary in zip(every, comparison.summaries, strict=False):
-        _heatmap(axes, summary, low, side)
-    mesh = every[0].collections[0]
-    figure.colorbar(mesh, ax=every, label="accuracy (%)", shrink=0.8, aspect=30, pad=0.015)
+    for number, row in enumerate(rows):
+        top = height - sum(tall[:number]) - _ABOVE
+        for place, summary in enumerate(row):
+            tallness = len(summary.schedule) * side / n_tasks
+            left = place * (side + _LEFT) + _LEFT
+            box = (left / width, (top - tallness) / height, side / width, tallness / height)
+            _heatmap(figure.add_axes(box), summary, low, side)
+    long = min(3.0, height - _ABOVE - _BELOW)
+    bar = figure.add_axes((1 - 0.7 / width, 1 - (_ABOVE + long) / height, 0.12 / width, long / height))
+    figure.colorbar(figure.axes[0].collections[0], cax=bar, label="accuracy (%)")
     return figure
 
 
@@ -46,8 +52,7 @@ def _heatmap(axes: "Axes", summary: Summary, low: float, side: float) -> None:
     axes.pcolormesh(
         np.ma.masked_invalid(matrix), cmap=_COLOUR_MAP, vmin=low, vmax=100, edgecolors="white", linewidth=0.5
     )
-    axes.set(title=plain(summary.name), xlabel="task", ylabel="tasks seen", aspect="equal")
-    axes.set_anchor("N")
+    axes.set(title=plain(summary.name), xlabel="task", ylabel="tasks seen" if steps > 1 else "")
     axes.invert_yaxis()
     axes.grid(visible=False)
     axes.tick_params(length=0)
@@ -80,4 +85,4 @@ def _floor(matrices: list[Floats]) -> float:
     """The lower end of the colours in percent: the lowest accuracy, down to a multiple of ten, below 100."""
     known = np.concatenate([matrix[~np.isnan(matrix)] for matrix in matrices])
     lowest = float(known.min()) * 100 if known.size else 0.0
-    return min(90.0, 10 * np.floor(lowest / 10))
+    return min(90.0, 10.0 * floor(lowest / 10))

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING
 
 from prognet.report.comparison import Comparison
 from prognet.report.estimates import Band
-from prognet.report.plots.panels import draw_band, legend, limits, panels, task_title, whole_numbers
+from prognet.report.plots.panels import draw_band, label_edges, legend, limits, panels, title_tasks, whole_numbers
 from prognet.report.plots.style import styles
+from prognet.results import Floats
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 def forgetting_curves(comparison: Comparison) -> "Figure":
     """One panel a task: its accuracy as tasks arrive, a line per strategy from the step in which it was learned."""
     grid, found = comparison.grid, styles(comparison.names)
-    tasks = grid.first(comparison.names[0]).tasks
     figure, every = panels(grid.n_tasks, 5, (2.6, 2.1))
     low, high = limits(bound for summary in comparison.summaries for bound in _bounds(summary.accuracy))
     for task, axes in enumerate(every):
@@ -22,11 +22,10 @@ def forgetting_curves(comparison: Comparison) -> "Figure":
             band = summary.accuracy
             column = Band(band.mean[:, task], band.low[:, task], band.high[:, task], band.n)
             draw_band(axes, summary.seen, column, found[summary.name])
-        axes.set_title(task_title(task + 1, tasks[task].name if len(grid.orders) == 1 else ""))
         whole_numbers(axes, grid.n_tasks)
         axes.set_ylim(low, high)
-    figure.supxlabel("tasks seen", fontsize=9)
-    figure.supylabel("accuracy (%)", fontsize=9)
+    title_tasks(every, grid)
+    label_edges(every, "tasks seen", "accuracy (%)")
     legend(figure, comparison.names)
     return figure
 
@@ -44,5 +43,5 @@ def average_accuracy(comparison: Comparison) -> "Figure":
     return figure
 
 
-def _bounds(band: Band) -> tuple[object, ...]:
+def _bounds(band: Band) -> tuple[Floats, Floats, Floats]:
     return band.mean, band.low, band.high

@@ -1,4 +1,4 @@
-"""What several figures share: a grid of panels, a legend below, bands, and names that cannot be taken for markup."""
+"""What several figures share: a grid of panels, a legend below, bands, and names that fit."""
 
 from collections.abc import Iterable, Sequence
 from math import ceil
@@ -8,14 +8,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from prognet.report.estimates import Band
+from prognet.report.grid import Grid
 from prognet.report.plots.style import Style, styles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-NAME_LENGTH = 28
+_NAME_LENGTH = 28
 _PERCENT = 100.0
+_MARKERS = 10
+"""About the most markers on a line; more would hide its dashes."""
 
 
 def panels(
@@ -39,9 +42,24 @@ def panels(
     every: list[Axes] = list(grid.flat)
     for axes in every[count:]:
         axes.set_axis_off()
-    for axes in every[max(0, count - across) : count]:  # sharing hides nothing on the lowest panel of a column
-        axes.tick_params(labelbottom=True)
     return figure, every[:count]
+
+
+def message(reason: str) -> "Figure":
+    """A figure that says why there is nothing to draw."""
+    figure, (axes,) = panels(1, 1, (6.0, 1.2), margin=0.0)
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, reason, ha="center", va="center")
+    return figure
+
+
+def label_edges(every: "Sequence[Axes]", x: str, y: str) -> None:
+    """Names the y axis at the left of each row, and the x axis of the lowest panel of each column."""
+    across = sum(axes.get_position().y0 == every[0].get_position().y0 for axes in every)
+    for axes in every[::across]:
+        axes.set_ylabel(y)
+    for axes in every[-across:]:
+        axes.set_xlabel(x)
 
 
 def legend(figure: "Figure", names: Sequence[str]) -> None:
@@ -52,11 +70,11 @@ def legend(figure: "Figure", names: Sequence[str]) -> None:
     handles = [Line2D([], [], **found[name].line, markersize=5, label=plain(name)) for name in names]
     width = figure.get_size_inches()[0]
     longest = max((len(plain(name)) for name in names), default=1)
-    columns = max(1, min(len(names), int(width / (0.75 + 0.085 * longest))))
+    columns = max(1, min(len(names), int(width / (0.75 + 0.07 * longest))))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, handlelength=3.4)
 
 
-def draw_band(axes: "Axes", x: ArrayLike, band: Band, style: Style, every: int = 1) -> None:
+def draw_band(axes: "Axes", x: ArrayLike, band: Band, style: Style) -> None:
     """A line of means in percent with its interval as a band, left out where there is none.
 
     Args:
@@ -64,10 +82,9 @@ def draw_band(axes: "Axes", x: ArrayLike, band: Band, style: Style, every: int =
         x: same length as the band.
         band: fractions in [0, 1].
         style: of the strategy.
-        every: a marker on every so many points.
     """
     places = np.asarray(x, dtype=np.float64)
-    axes.plot(places, band.mean * _PERCENT, **style.line, markevery=every)
+    axes.plot(places, band.mean * _PERCENT, **style.line, markevery=ceil(len(places) / _MARKERS))
     if len(places) == 1:
         draw_bars(axes, places, band, style)
     elif not np.isnan(band.low).all():
@@ -97,21 +114,22 @@ def whole_numbers(axes: "Axes", most: int) -> None:
     axes.set_xticks(tasks_to_label(most))
 
 
-def tasks_to_label(count: int, most: int = 10) -> list[int]:
+def tasks_to_label(count: int, most: int = _MARKERS) -> list[int]:
     """Which of the positions 1 .. count get a label, the first one always: at most about `most` of them."""
     return list(range(1, count + 1, max(1, ceil(count / most))))
 
 
 def plain(name: str) -> str:
-    """A name as a figure may show it: short, on one line, with nothing that matplotlib reads as mathematics."""
+    """A name as a figure may show it: short and on one line."""
     text = " ".join(str(name).split())
-    short = text if len(text) <= NAME_LENGTH else f"{text[: NAME_LENGTH - 1]}…"
-    return short.replace("$", r"\$").lstrip("_") or "?"  # matplotlib leaves a label that begins with _ out of a legend
+    short = text if len(text) <= _NAME_LENGTH else f"{text[: _NAME_LENGTH - 1]}…"
+    return short.lstrip("_") or "?"  # matplotlib leaves a label that begins with _ out of a legend
 
 
-def task_title(position: int, name: str) -> str:
-    """The title of one task's panel; positions are counted from 1 in figures."""
-    return f"task {position}: {plain(name)}"
+def title_tasks(every: "Sequence[Axes]", grid: Grid) -> None:
+    """Titles for panels of one task each: its position, counted from 1, and its name where all orders agree on it."""
+    for position, (axes, name) in enumerate(zip(every, grid.task_names, strict=True), start=1):
+        axes.set_title(f"task {position}" if name is None else f"task {position}: {plain(name)}")
 
 
 def limits(values: Iterable[ArrayLike]) -> tuple[float, float]:

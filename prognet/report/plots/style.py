@@ -50,36 +50,39 @@ _OTHERS = (
     Style("#6699CC", _DASH_DOT_DOT, "s"),
 )
 
-_LOOK = {
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "axes.labelsize": 9,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlesize": 9,
-    "errorbar.capsize": 2,
-    "figure.titlesize": 11,
-    "font.family": "DejaVu Sans",  # ships with matplotlib: the same on every machine
-    "font.size": 9,
-    "grid.alpha": 0.6,
-    "grid.color": "#dddddd",
-    "grid.linewidth": 0.6,
-    "legend.fontsize": 9,
-    "legend.frameon": False,
-    "lines.linewidth": 1.6,
-    "lines.markersize": 4,
-    "svg.fonttype": "path",
-    "svg.hashsalt": "prognet",  # the same figure is the same file
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-}
+_LOOK: Mapping[Any, Any] = MappingProxyType(
+    {
+        "axes.axisbelow": True,
+        "axes.grid": True,
+        "axes.labelsize": 9,
+        "axes.spines.right": False,
+        "axes.spines.top": False,
+        "axes.titlesize": 9,
+        "errorbar.capsize": 2,
+        "figure.titlesize": 11,
+        "font.family": "DejaVu Sans",  # ships with matplotlib: the same on every machine
+        "font.size": 9,
+        "grid.alpha": 0.6,
+        "grid.color": "#dddddd",
+        "grid.linewidth": 0.6,
+        "legend.fontsize": 9,
+        "legend.frameon": False,
+        "lines.linewidth": 1.6,
+        "lines.markersize": 4,
+        "svg.fonttype": "path",
+        "svg.hashsalt": "prognet",  # the same figure is the same file
+        "text.parse_math": False,  # names are names, also those with a dollar sign
+        "xtick.labelsize": 8,
+        "ytick.labelsize": 8,
+    }
+)
 
 
 def look() -> AbstractContextManager[None]:
     """The settings under which figures are drawn and written; the user's own come back afterwards."""
     from matplotlib import rc_context, rcParamsDefault
 
-    defaults = {key: rcParamsDefault[key] for key in rcParamsDefault if not key.startswith(("backend", "_internal"))}
+    defaults: dict[Any, Any] = {key: rcParamsDefault[key] for key in rcParamsDefault if not key.startswith("backend")}
     return rc_context({**defaults, **_LOOK})
 
 

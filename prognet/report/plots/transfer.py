@@ -6,7 +6,7 @@ import numpy as np
 
 from prognet.report.comparison import Comparison, Summary
 from prognet.report.grid import INDEPENDENT, WIDE
-from prognet.report.plots.panels import draw_bars, panels, plain, tasks_to_label
+from prognet.report.plots.panels import draw_bars, label_edges, message, panels, plain, tasks_to_label
 from prognet.report.plots.style import Style, styles
 
 if TYPE_CHECKING:
@@ -26,17 +26,18 @@ def transfer(comparison: Comparison) -> "Figure":
     found = styles(comparison.names)
     shown = [summary for summary in comparison.summaries if summary.name != INDEPENDENT and _known(summary)]
     if not shown:
-        return _nothing("no run of independent or independent-wide to compare with")
+        return message("no run of independent or independent-wide to compare with")
     figure, every = panels(len(shown), 4, (3.0, 2.2), share_y=False)
     for axes, summary in zip(every, shown, strict=True):
         _panel(axes, summary, found[summary.name], comparison.grid.n_tasks)
-    figure.supxlabel("task", fontsize=9)
-    figure.supylabel("difference of learning accuracy (points)", fontsize=9)
+    label_edges(every, "task", "difference (points)")
+    faces = {INDEPENDENT: "#444444", WIDE: "white"}
     handles = [
-        Line2D([], [], color="#444444", marker="o", linestyle="none", label=f"minus {INDEPENDENT}"),
-        Line2D([], [], color="#444444", marker="o", linestyle="none", markerfacecolor="white", label=f"minus {WIDE}"),
+        Line2D([], [], color="#444444", marker="o", linestyle="none", markerfacecolor=face, label=f"minus {reference}")
+        for reference, face in faces.items()
+        if reference in comparison.names
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return figure
 
 
@@ -55,10 +56,3 @@ def _panel(axes: "Axes", summary: Summary, style: Style, n_tasks: int) -> None:
 
 def _known(summary: Summary) -> bool:
     return any(not np.isnan(band.mean).all() for band in summary.transfer.values())
-
-
-def _nothing(reason: str) -> "Figure":
-    figure, (axes,) = panels(1, 1, (6.0, 1.2), margin=0.0)
-    axes.set_axis_off()
-    axes.text(0.5, 0.5, reason, ha="center", va="center")
-    return figure

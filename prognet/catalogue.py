@@ -1,0 +1,132 @@
+"""Everything that has a name on the command line: the name, where it is made, and one line about it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from types import MappingProxyType
+from typing import Any
+
+from prognet.errors import ConfigError, unknown_name
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Something that can be asked for by name."""
+
+    target: str
+    """`"module:function"`."""
+    summary: str
+
+
+STREAMS: Mapping[str, Entry] = MappingProxyType(
+    {
+        "split-digits": Entry("prognet.streams:split_digits", "scikit-learn's digits by class; embedded"),
+        "permuted-digits": Entry("prognet.streams:permuted_digits", "the same with permuted pixels; embedded"),
+        "rotated-digits": Entry("prognet.streams:rotated_digits", "the same, rotated; embedded"),
+        "split-mnist": Entry("prognet.streams:split_mnist", "MNIST by class"),
+        "permuted-mnist": Entry("prognet.streams:permuted_mnist", "MNIST with permuted pixels"),
+        "rotated-mnist": Entry("prognet.streams:rotated_mnist", "MNIST, rotated"),
+        "split-fashion-mnist": Entry("prognet.streams:split_fashion_mnist", "Fashion-MNIST by class"),
+        "split-cifar10": Entry("prognet.streams:split_cifar10", "CIFAR-10 by class"),
+        "split-cifar100": Entry("prognet.streams:split_cifar100", "CIFAR-100 by class"),
+        "from-npz": Entry("prognet.streams:from_npz", "arrays of one's own, in one .npz file"),
+        "from-folder": Entry("prognet.streams:from_folder", "images of one's own, in class folders per task"),
+    }
+)
+
+BACKBONES: Mapping[str, Entry] = MappingProxyType(
+    {
+        "mlp": Entry("prognet.backbones:mlp", "multilayer perceptron: mlp(hidden=(100, 100))"),
+        "cnn": Entry("prognet.backbones:cnn", "plain convolutional network: cnn(channels=(32, 64, 128))"),
+        "resnet18": Entry(
+            "prognet.backbones:resnet18", "ResNet-18 for small images: resnet18(channels=64)"
+        ),
+        "vit_tiny": Entry("prognet.backbones:vit_tiny", "vision transformer of size Ti: vit_tiny(depth=12)"),
+    }
+)
+
+STRATEGIES: Mapping[str, Entry] = MappingProxyType(
+    {
+        "progressive": Entry("prognet.strategies:Progressive", "a new column per task, MLP laterals (eq. 2)"),
+        "progressive-linear": Entry("prognet.strategies.named:progressive_linear", "the same, linear laterals (eq. 1)"),
+        "progressive-paper": Entry("prognet.strategies.named:progressive_paper", "the paper's initialisation"),
+        "progressive-random": Entry(
+            "prognet.strategies:ProgressiveRandom", "control: earlier columns are random"
+        ),
+        "finetune": Entry("prognet.strategies:FineTune", "shared trunk, a head per task, one task after the other"),
+        "finetune-head": Entry("prognet.strategies:HeadOnly", "control: trunk frozen after the first task"),
+        "multitask": Entry("prognet.strategies:MultiTask", "shared trunk, all tasks together"),
+        "multitask-cumulative": Entry(
+            "prognet.strategies.named:multitask_cumulative", "all tasks so far, anew"
+        ),
+        "independent": Entry("prognet.strategies:Independent", "a network per task, from scratch"),
+        "independent-wide": Entry(
+            "prognet.strategies:IndependentWide", "control: widened to the parameters of the progressive column"
+        ),
+    }
+)
+
+
+def lookup(kind: str, name: str, entries: Mapping[str, Entry]) -> Any:
+    """The object behind a name.
+
+    Raises:
+        UnknownNameError: when there is none, with a suggestion.
+    """
+    if name not in entries:
+        raise unknown_name(kind, name, entries)
+    return resolve(entries[name].target)
+
+
+def resolve(target: str) -> Any:
+    """The object that `"module:name"` names.
+
+    Raises:
+        ConfigError: when the module cannot be imported, or has no such name.
+    """
+    module, _, name = target.partition(":")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"{target!r}: required 'module:function' that can be imported, found {type(error).__name__}: {error}."
+        ) from error
+
+
+def make_backbone(text: str) -> Any:
+    """The backbone of a text: a name, perhaps with arguments as `mlp(hidden=(256, 256))`, or `module:function`.
+
+    Raises:
+        UnknownNameError: when the name is not known, with a suggestion.
+        ConfigError: when the text cannot be read, or the arguments do not fit.
+    """
+    if ":" in text and "(" not in text:
+        return resolve(text)
+    name, arguments = parse_call(text)
+    function = lookup("backbone", name, BACKBONES)
+    try:
+        return function(**arguments)
+    except TypeError as error:
+        raise ConfigError(f"backbone: required the arguments of {name}, found {text!r} ({error}).") from error
+
+
+def parse_call(text: str) -> tuple[str, dict[str, Any]]:
+    """`"mlp(hidden=(256, 256))"` -> `("mlp", {"hidden": (256, 256)})`; only plain values are read, nothing is run.
+
+    Raises:
+        ConfigError: when the text is no name, or no name with named arguments.
+    """
+    import ast
+
+    try:
+        node = ast.parse(text.strip(), mode="eval").body
+        if isinstance(node, ast.Name):
+            return node.id, {}
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
+            return node.func.id, {str(item.arg): ast.literal_eval(item.value) for item in node.keywords if item.arg}
+    except (SyntaxError, ValueError):
+        pass
+    raise ConfigError(
+        "backbone: required a name, a name with named arguments such as 'mlp(hidden=(256, 256))', or "
+        f"'module:function', found {text!r}."
+    )

@@ -1,0 +1,52 @@
+"""What a run must be, checked before any work starts."""
+
+from collections.abc import Callable, Mapping
+
+from prognet.config import Training
+from prognet.errors import ConfigError
+from prognet.strategies import Strategy
+from prognet.streams.schedules import Schedule, cumulative, joint, sequential
+from prognet.streams.stream import Stream
+
+SCHEDULES: Mapping[str, Callable[[int], Schedule]] = {
+    "sequential": sequential,
+    "joint": joint,
+    "cumulative": cumulative,
+}
+"""The steps over a number of tasks, by the name that a strategy gives to its schedule."""
+
+
+def check_request(strategy: object, stream: Stream, training: Training, seed: object) -> None:
+    """Refuses what cannot be run.
+
+    Raises:
+        ConfigError: when the strategy is none, or has learned before, when early stopping has nothing to look at, or
+            when the seed is no whole number.
+    """
+    _check_strategy(strategy)
+    _check_validation(stream, training)
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise ConfigError(f"seed: required a whole number, at least 0, found {seed!r}.")
+
+
+def _check_strategy(strategy: object) -> None:
+    if not isinstance(strategy, Strategy):
+        raise ConfigError(f"strategy: required a Strategy, found a {type(strategy).__name__}.")
+    if strategy.schedule not in SCHEDULES:
+        raise ConfigError(f"strategy.schedule: required one of {sorted(SCHEDULES)}, found {strategy.schedule!r}.")
+    if strategy.records:
+        raise ConfigError(
+            f"strategy: required one that has learned nothing, found {strategy.name!r} after {len(strategy.records)} "
+            "trainings; make a new one for every run."
+        )
+
+
+def _check_validation(stream: Stream, training: Training) -> None:
+    if training.patience is None:
+        return
+    for task in stream:
+        if not len(task.val):
+            raise ConfigError(
+                f"patience: required a validation split in every task, found none in task {task.label} "
+                f"({task.name!r}); make the stream with one, or leave patience out to train for all epochs."
+            )

@@ -1,0 +1,87 @@
+"""The manifest of a comparison: what a run folder holds and how it was made."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from prognet.errors import RunFolderError
+from prognet.files import read_json, write_json
+
+MANIFEST_FILE = "manifest.json"
+SCHEMA, VERSION = "prognet.folder", 1
+
+_SAME = ("stream", "backbone", "training", "measurement", "tuned")
+"""What all runs of a folder have in common, so that they can be compared."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What `manifest.json` says, in JSON values."""
+
+    command: Sequence[str] = ()
+    """The command line that made the folder; empty for a library call."""
+    stream: Mapping[str, Any]
+    backbone: Mapping[str, Any]
+    training: Mapping[str, Any]
+    measurement: Mapping[str, Any]
+    tuned: Mapping[str, Any] = field(default_factory=dict)
+    """By strategy, the training that replaces the common one."""
+    strategies: Sequence[str]
+    seeds: Sequence[int]
+    orders: Sequence[int]
+    unavailable: Mapping[str, str] = field(default_factory=dict)
+    """Controls that this backbone does not allow, with the reason."""
+    failed: Mapping[str, str] = field(default_factory=dict)
+    """Runs that ended with an error, with the reason."""
+    environment: Mapping[str, Any]
+    created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+
+
+def merge_manifest(folder: Path, new: Manifest) -> Manifest:
+    """The manifest of a folder that may hold an earlier part of the same comparison; nothing is written.
+
+    Raises:
+        RunFolderError: when the folder holds another comparison; the message names the first difference.
+    """
+    path = folder / MANIFEST_FILE
+    if not path.exists():
+        return new
+    old = read_manifest(folder)
+    for name in _SAME:
+        if getattr(old, name) != getattr(new, name):
+            raise RunFolderError(
+                f"{path}: required a comparison with {name} = {getattr(new, name)!r}, found {getattr(old, name)!r}; "
+                "choose another folder."
+            )
+    return replace(
+        new,
+        strategies=list(dict.fromkeys([*old.strategies, *new.strategies])),
+        seeds=sorted({*old.seeds, *new.seeds}),
+        orders=sorted({*old.orders, *new.orders}),
+        unavailable={**old.unavailable, **new.unavailable},
+        created=old.created,
+    )
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Reads the manifest of a folder.
+
+    Raises:
+        RunFolderError: when it is missing, damaged or of another version.
+    """
+    path = folder / MANIFEST_FILE
+    try:
+        return Manifest(**read_json(path, SCHEMA, VERSION))
+    except TypeError as error:
+        raise RunFolderError(f"{path}: required the manifest of a comparison, found {error}.") from error
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Writes the manifest of a folder.
+
+    Raises:
+        RunFolderError: when it cannot be written.
+    """
+    write_json(folder / MANIFEST_FILE, SCHEMA, VERSION, asdict(manifest))

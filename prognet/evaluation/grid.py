@@ -1,0 +1,237 @@
+"""Comparisons: every strategy with every seed in every order of a stream, into one folder."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import final
+
+import torch
+
+from prognet.backbones import describe_backbone
+from prognet.config import Measurement, Training
+from prognet.errors import ConfigError, PrognetError
+from prognet.evaluation.environment import describe_environment, resolve_device, resolve_threads
+from prognet.evaluation.folder import Manifest, merge_manifest, write_manifest
+from prognet.evaluation.harness import rebuild, run, schedule_of
+from prognet.results import Results, RunResult, to_json
+from prognet.strategies import Strategy
+from prognet.streams.stream import Stream
+from prognet.training import Session
+from prognet.training.batches import updates_per_epoch
+
+_TRIED_TASKS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One run of a comparison."""
+
+    strategy: str
+    order: int
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.strategy}, order {self.order}, seed {self.seed}"
+
+
+class Observer(ABC):
+    """Somebody who watches a comparison, such as a progress display."""
+
+    @abstractmethod
+    def begin(self, updates: int) -> None:
+        """The whole comparison will take this number of updates."""
+
+    @abstractmethod
+    def start(self, what: str, updates: int) -> None:
+        """A run begins; it takes this number of updates at most, and none where it is finished already."""
+
+    @abstractmethod
+    def advance(self, updates: int) -> None:
+        """Some updates are done."""
+
+    @abstractmethod
+    def end(self, what: str, error: PrognetError | None) -> None:
+        """A run is over, well or not."""
+
+
+@final
+class Silence(Observer):
+    """An observer that says nothing."""
+
+    def begin(self, updates: int) -> None:
+        """Says nothing."""
+
+    def start(self, what: str, updates: int) -> None:
+        """Says nothing."""
+
+    def advance(self, updates: int) -> None:
+        """Says nothing."""
+
+    def end(self, what: str, error: PrognetError | None) -> None:
+        """Says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a comparison."""
+
+    results: Results
+    failed: Mapping[str, str]
+    """Runs that ended with an error, by name, with the message."""
+
+
+def grid(
+    strategies: Sequence[Strategy],
+    make_stream: Callable[[int], Stream],
+    *,
+    out: str | Path,
+    seeds: Sequence[int] = range(5),
+    orders: Sequence[int] = (0,),
+    training: Training | None = None,
+    tuned: Mapping[str, Training] | None = None,
+    measurement: Measurement | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    observer: Observer | None = None,
+    command: Sequence[str] = (),
+    unavailable: Mapping[str, str] | None = None,
+) -> Outcome:
+    """Runs every strategy with every seed in every order, into one folder; what is finished there is not run again.
+
+    Before any training, the folder is compared with what is asked for, and every strategy builds its networks for the
+    first tasks, so that what cannot work is refused at once. A run that fails does not stop the others.
+
+    Args:
+        strategies: with different names and one backbone.
+        make_stream: the stream for an order, e.g. `lambda order: split_digits(seed=order)`.
+        out: the folder.
+        seeds: seeds of initialisation and data order.
+        orders: seeds of the stream.
+        training: how every task is learned.
+        tuned: by name of the strategy, the training that replaces it.
+        measurement: what is measured.
+        device: where to train.
+        threads: CPU threads; None for torch's own choice.
+        observer: is told how it goes.
+        command: the command line to note in the folder.
+        unavailable: controls that are left out, with the reason, to note in the folder.
+
+    Returns:
+        The finished runs, and the failures.
+
+    Raises:
+        PrognetError: when the comparison cannot be carried out as a whole.
+    """
+    names = [strategy.name for strategy in strategies]
+    if not names or len(set(names)) != len(names):
+        raise ConfigError(f"strategies: required at least one, with different names, found {names}.")
+    if not seeds or not orders:
+        raise ConfigError(f"seeds, orders: required at least one of each, found {list(seeds)} and {list(orders)}.")
+    training, measurement, tuned = training or Training(), measurement or Measurement(), tuned or {}
+    target = resolve_device(device)
+    first = make_stream(orders[0])
+    session = Session(training=training, measurement=measurement, seed=seeds[0], device=target)
+    for strategy in strategies:
+        _try(strategy, first, session)
+    manifest = Manifest(
+        command=list(command),
+        stream=to_json({"name": first.name, "heads": first.heads, "arguments": dict(first.arguments)}),
+        backbone=describe_backbone(strategies[0].backbone),
+        training=to_json(asdict(training)),
+        measurement=to_json(asdict(measurement)),
+        tuned={name: to_json(asdict(one)) for name, one in tuned.items()},
+        strategies=names,
+        seeds=list(seeds),
+        orders=list(orders),
+        unavailable=dict(unavailable or {}),
+        environment=describe_environment(target, resolve_threads(threads)),
+    )
+    manifest = merge_manifest(Path(out), manifest)
+    write_manifest(Path(out), manifest)
+    runs = _Runs(
+        strategies, make_stream, first, orders, seeds, training, tuned, measurement, device, threads, Path(out)
+    )
+    outcome = runs.carry_out(observer or Silence())
+    write_manifest(Path(out), replace(manifest, failed=outcome.failed))
+    return outcome
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """The cells of a comparison, and all that they have in common."""
+
+    strategies: Sequence[Strategy]
+    make_stream: Callable[[int], Stream]
+    first: Stream
+    orders: Sequence[int]
+    seeds: Sequence[int]
+    training: Training
+    tuned: Mapping[str, Training]
+    measurement: Measurement
+    device: str
+    threads: int | None
+    out: Path
+
+    def carry_out(self, observer: Observer) -> Outcome:
+        """All runs, one after the other."""
+        observer.begin(len(self.orders) * len(self.seeds) * sum(map(self._updates, self.strategies)))
+        results: list[RunResult] = []
+        failed: dict[str, str] = {}
+        for strategy, stream, cell in self._cells():
+            observer.start(str(cell), self._updates(strategy))
+            try:
+                results.append(self._run(strategy, stream, cell, observer))
+            except PrognetError as error:
+                failed[str(cell)] = f"{type(error).__name__}: {error}"
+                observer.end(str(cell), error)
+            else:
+                observer.end(str(cell), None)
+        return Outcome(Results(results), failed)
+
+    def _run(self, strategy: Strategy, stream: Stream, cell: Cell, observer: Observer) -> RunResult:
+        result = run(
+            strategy,
+            stream,
+            training=self.tuned.get(cell.strategy, self.training),
+            measurement=self.measurement,
+            seed=cell.seed,
+            device=self.device,
+            threads=self.threads,
+            out=self.out,
+            advance=observer.advance,
+        )
+        return replace(result, learner=None)  # the tensors are in the folder
+
+    def _cells(self) -> Iterator[tuple[Strategy, Stream, Cell]]:
+        for order in self.orders:
+            stream = self.first if order == self.orders[0] else self.make_stream(order)
+            for seed in self.seeds:
+                for strategy in self.strategies:
+                    yield strategy, stream, Cell(strategy.name, order, seed)
+
+    def _updates(self, strategy: Strategy) -> int:
+        return updates_of(strategy, self.first, self.tuned.get(strategy.name, self.training))
+
+
+def updates_of(strategy: Strategy, stream: Stream, training: Training) -> int:
+    """The updates that a strategy takes to learn a stream, without early stopping."""
+    steps = [[stream[label] for label in group] for group in schedule_of(strategy, stream)]
+    return sum(training.epochs * updates_per_epoch(tasks, training.batch_size) for tasks in steps)
+
+
+def _try(strategy: Strategy, stream: Stream, session: Session) -> None:
+    """Builds what the strategy needs for the first tasks, so that an error comes before any training."""
+    tasks = stream[:_TRIED_TASKS]
+    steps = [group for group in schedule_of(strategy, stream) if max(group) < len(tasks)]
+    learner = rebuild(strategy, tasks, tuple(steps) or (tuple(range(len(tasks))),), session)
+    learner.eval()
+    with torch.no_grad():
+        for task in tasks:
+            x = task.normalisation(task.train.x[:2].to(session.device))
+            outputs = learner.predict(x, task.label)
+            if tuple(outputs.shape) != (len(x), task.n_classes):
+                raise ConfigError(
+                    f"backbone: required an output of shape (B, {task.n_classes}) for task {task.label}, found "
+                    f"{tuple(outputs.shape)} with B = {len(x)}; its last layer must have n_classes outputs."
+                )

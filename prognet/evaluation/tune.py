@@ -1,0 +1,132 @@
+"""Hyper-parameters, chosen on validation data with one seeded budget for every strategy.
+
+Every strategy is tried with the same settings on the first tasks of a stream, or on another stream altogether. A
+setting's score is the average accuracy over the *validation* splits after the last of these tasks; no test sample is
+ever looked at.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from prognet.config import Measurement, Training
+from prognet.errors import ConfigError, DivergedError
+from prognet.evaluation.grid import Observer, Silence, updates_of
+from prognet.evaluation.harness import run
+from prognet.metrics import average_accuracy
+from prognet.results import to_json
+from prognet.seeds import derive_seed
+from prognet.strategies import Strategy
+from prognet.streams.stream import Stream
+from prognet.tuned import Choice, Tuned
+
+_RATES = (1e-4, 3e-2)
+_DECAYS = (0.0, 1e-5, 1e-4, 1e-3)
+
+
+def tune(
+    strategies: Sequence[Strategy],
+    stream: Stream,
+    *,
+    training: Training,
+    trials: int = 12,
+    seeds: Sequence[int] = (0,),
+    measurement: Measurement | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    observer: Observer | None = None,
+) -> Tuned:
+    """Tries `trials` settings with every strategy and keeps the best one for each.
+
+    Args:
+        strategies: what is tuned.
+        stream: the tasks to tune on, with validation splits; they should not be part of the score that is published.
+        training: the first setting, and the values of everything that is not searched: lr and weight decay are.
+        trials: how many settings.
+        seeds: each setting is run with each of these.
+        measurement: what is measured; learning curves are not.
+        device: where to train.
+        threads: CPU threads; None for torch's own choice.
+        observer: is told how it goes.
+
+    Raises:
+        ConfigError: when a task has no validation split, there is no trial, or a strategy diverges in all of them.
+    """
+    if trials < 1:
+        raise ConfigError(f"trials: required at least 1, found {trials}.")
+    observer = observer or Silence()
+    settings = list(draw_trials(training, trials))
+    searched = validation_stream(stream)
+    quiet = replace(measurement or Measurement(), lca_updates=0, curve_points=0)
+    observer.begin(len(seeds) * trials * sum(updates_of(strategy, searched, training) for strategy in strategies))
+
+    def score(strategy: Strategy, index: int) -> float:
+        values = []
+        for seed in seeds:
+            observer.start(f"{strategy.name}, trial {index}, seed {seed}", updates_of(strategy, searched, training))
+            values.append(_score(strategy, searched, settings[index], quiet, seed, device, threads, observer))
+            observer.end(strategy.name, None)
+        return float(np.mean(values))
+
+    choices = {s.name: _best(s.name, settings, [score(s, index) for index in range(trials)]) for s in strategies}
+    described = {"name": stream.name, "arguments": stream.arguments, "order": stream.seed, "tasks": len(stream)}
+    return Tuned(to_json(described), list(seeds), settings, choices)
+
+
+def draw_trials(training: Training, trials: int) -> Iterator[Training]:
+    """The settings: the given one, then random ones that depend on nothing but their number."""
+    yield training
+    generator = np.random.default_rng(derive_seed(0, "tune"))
+    low, high = np.log(_RATES)
+    for _ in range(trials - 1):
+        rate = float(np.exp(generator.uniform(low, high)))
+        yield replace(training, lr=rate, weight_decay=float(generator.choice(_DECAYS)))
+
+
+def validation_stream(stream: Stream) -> Stream:
+    """The stream with the validation splits in the place of the test splits.
+
+    Raises:
+        ConfigError: when a task has none.
+    """
+    for task in stream:
+        if not len(task.val):
+            raise ConfigError(f"stream: required a validation split in every task, found none in task {task.label}.")
+    tasks = [replace(task, test=task.val) for task in stream]
+    return Stream(tasks, name=stream.name, heads=stream.heads, seed=stream.seed, arguments=stream.arguments)
+
+
+def _score(
+    strategy: Strategy,
+    stream: Stream,
+    training: Training,
+    measurement: Measurement,
+    seed: int,
+    device: str,
+    threads: int | None,
+    observer: Observer,
+) -> float:
+    try:
+        result = run(
+            strategy,
+            stream,
+            training=training,
+            measurement=measurement,
+            seed=seed,
+            device=device,
+            threads=threads,
+            advance=observer.advance,
+        )
+    except DivergedError:
+        return float("nan")
+    return average_accuracy(result.accuracy)
+
+
+def _best(name: str, settings: Sequence[Training], scores: Sequence[float]) -> Choice:
+    if np.isnan(scores).all():
+        raise ConfigError(
+            f"strategies: required a setting in which {name} does not diverge, found none of {len(scores)}."
+        )
+    best = int(np.nanargmax(scores))
+    return Choice(settings[best], scores[best], scores)

@@ -1,0 +1,118 @@
+"""Recipes: whole experiments as values, each returned by a function of its own.
+
+A recipe says on which stream which strategies are compared, with which training and how often. The command line starts
+from one and changes single fields.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from types import MappingProxyType
+
+from prognet.config import Measurement, Training
+from prognet.errors import ConfigError
+from prognet.options import (
+    OwnArrays,
+    OwnFolder,
+    PermutedDigits,
+    PermutedImages,
+    RotatedDigits,
+    RotatedImages,
+    SplitDigits,
+    SplitImages,
+    StreamOptions,
+)
+
+MAIN = ("progressive", "finetune", "multitask", "independent")
+CONTROLS = ("independent-wide", "progressive-random", "finetune-head")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A comparison of strategies on one stream.
+
+    Raises:
+        ConfigError: when a number is out of its range.
+    """
+
+    options: StreamOptions
+    """Options of the stream."""
+    strategies: tuple[str, ...] = MAIN
+    """Names of the strategies; `prognet list` shows all."""
+    backbone: str = "mlp"
+    """A backbone by name, with arguments if wished, as 'mlp(hidden=(256,256))', or 'module:function'."""
+    seeds: int = 5
+    """Runs of each strategy, with seeds 0, 1, ..."""
+    orders: int = 1
+    """Orders of the stream (class order, task order, validation split), 0, 1, ...; every seed sees each."""
+    device: str = "auto"
+    """Where to train: auto, cpu, cuda, cuda:1, mps."""
+    threads: int | None = None
+    """CPU threads; None for torch's own choice. Small networks are fastest with one."""
+    training: Training = field(default_factory=Training)
+    """How every task is learned."""
+    measurement: Measurement = field(default_factory=Measurement)
+    """What is measured beside the accuracy matrix."""
+
+    def __post_init__(self) -> None:
+        for name in ("seeds", "orders"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}: required at least 1, found {getattr(self, name)}.")
+        if not self.strategies:
+            raise ConfigError(f"strategies: required at least one name, found none; for instance {' '.join(MAIN)}.")
+        if len(set(self.strategies)) != len(self.strategies):
+            raise ConfigError(f"strategies: required each name once, found {' '.join(self.strategies)}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """An experiment on a stream of the catalogue."""
+
+    stream: str
+    """Name of the stream."""
+    experiment: Experiment
+
+
+def demo() -> Recipe:
+    """Split-Digits, the four main strategies and every control, five seeds: a few minutes on a laptop."""
+    strategies = (*MAIN, *CONTROLS, "multitask-cumulative")
+    return Recipe("split-digits", Experiment(options=SplitDigits(), strategies=strategies, threads=1, training=_DIGITS))
+
+
+def digits(stream: str, options: StreamOptions) -> Recipe:
+    """A stream made of scikit-learn's digits."""
+    return Recipe(stream, Experiment(options=options, threads=1, training=_DIGITS))
+
+
+def mnist(stream: str, options: StreamOptions) -> Recipe:
+    """A stream made of MNIST or Fashion-MNIST: one epoch in batches of ten, as most published figures have it."""
+    return Recipe(stream, Experiment(options=options, threads=1, training=Training(epochs=1, batch_size=10)))
+
+
+def cifar(stream: str, options: StreamOptions) -> Recipe:
+    """A stream made of CIFAR images, with a small convolutional network."""
+    return Recipe(stream, Experiment(options=options, backbone="cnn", training=Training(epochs=10, batch_size=32)))
+
+
+_DIGITS = Training(epochs=30, batch_size=64, lr=0.01)
+
+RECIPES: Mapping[str, Callable[[], Recipe]] = MappingProxyType(
+    {
+        "demo": demo,
+        "split-digits": partial(digits, "split-digits", SplitDigits()),
+        "permuted-digits": partial(digits, "permuted-digits", PermutedDigits()),
+        "rotated-digits": partial(digits, "rotated-digits", RotatedDigits()),
+        "split-mnist": partial(mnist, "split-mnist", SplitImages()),
+        "permuted-mnist": partial(mnist, "permuted-mnist", PermutedImages()),
+        "rotated-mnist": partial(mnist, "rotated-mnist", RotatedImages()),
+        "split-fashion-mnist": partial(mnist, "split-fashion-mnist", SplitImages()),
+        "split-cifar10": partial(cifar, "split-cifar10", SplitImages()),
+        "split-cifar100": partial(cifar, "split-cifar100", SplitImages(n_tasks=10)),
+    }
+)
+"""Experiments that are complete as they are, but for the folder of the data."""
+
+OWN_DATA: Mapping[str, type[OwnArrays] | type[OwnFolder]] = MappingProxyType(
+    {"from-npz": OwnArrays, "from-folder": OwnFolder}
+)
+"""Streams of one's own data, whose options cannot all have defaults."""

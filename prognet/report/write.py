@@ -1,0 +1,67 @@
+"""The report of a run folder, written beside its runs."""
+
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prognet.files import read_json, write_atomically
+from prognet.report.comparison import compare
+from prognet.report.facts import Manifest
+from prognet.report.page import render_page
+from prognet.report.plots import draw, look
+from prognet.report.rows import make_tables
+from prognet.report.table import Table, to_csv, to_latex, to_markdown
+from prognet.results import load_results
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MANIFEST_FILE, PAGE_FILE = "manifest.json", "report.html"
+_SCHEMA, _VERSION = "prognet.folder", 1
+_RESOLUTION = 150
+_FORMS: tuple[tuple[str, Callable[[Table], str]], ...] = (("csv", to_csv), ("md", to_markdown), ("tex", to_latex))
+
+
+def write_report(folder: str | Path) -> Path:
+    """Writes `report.html`, `figures/*.png` and `*.svg`, and `tables/*.csv`, `*.md` and `*.tex` into a run folder.
+
+    Every file is written atomically, the page last; the same runs give the same files. Without a `manifest.json`, as
+    after library use, the page says that no command was recorded.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        RunFolderError: when there is no finished run, the runs cannot be compared, a file is damaged or of another
+            schema version, or the folder cannot be written.
+    """
+    folder = Path(folder)
+    comparison = compare(load_results(folder))
+    manifest = _manifest(folder)
+    tables = make_tables(comparison)
+    drawn = draw(comparison)
+    images = {name: _image(figure, "svg") for name, figure in drawn.items()}
+    for name, figure in drawn.items():
+        write_atomically(folder / "figures" / f"{name}.svg", images[name])
+        write_atomically(folder / "figures" / f"{name}.png", _image(figure, "png"))
+    for name, table in tables.items():
+        for ending, form in _FORMS:
+            write_atomically(folder / "tables" / f"{name}.{ending}", form(table).encode())
+    page = folder / PAGE_FILE
+    write_atomically(page, render_page(comparison, tables, images, manifest).encode())
+    return page
+
+
+def _image(figure: "Figure", kind: str) -> bytes:
+    content = BytesIO()
+    # neither the date nor the version of matplotlib: the same figure is the same file
+    metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
+    with look():
+        figure.savefig(content, format=kind, dpi=_RESOLUTION, metadata=metadata)
+    return content.getvalue()
+
+
+def _manifest(folder: Path) -> Manifest:
+    path = folder / MANIFEST_FILE
+    return read_json(path, _SCHEMA, _VERSION) if path.exists() else {}
