@@ -6,7 +6,7 @@ Every name is resolved on first use, so that `import prognet` costs nothing and 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from prognet.version import __version__
 
 _HOMES = {
     "ProgressiveNetwork": "prognet.engine",
@@ -26,18 +26,51 @@ _HOMES = {
     "Results": "prognet.results",
     "load_results": "prognet.results",
     "run": "prognet.evaluation",
+    "grid": "prognet.evaluation",
+    "verify": "prognet.evaluation",
     "PrognetError": "prognet.errors",
 }
 _MODULES = ("backbones", "engine", "errors", "evaluation", "metrics", "report", "statistics", "strategies", "streams")
 
-__all__ = ["__version__", *_HOMES, *_MODULES]
+__all__ = [
+    "FineTune",
+    "HeadOnly",
+    "Independent",
+    "IndependentWide",
+    "LinearAdapter",
+    "MLPAdapter",
+    "Measurement",
+    "MultiTask",
+    "PrognetError",
+    "Progressive",
+    "ProgressiveNetwork",
+    "ProgressiveRandom",
+    "Results",
+    "RunResult",
+    "Strategy",
+    "Training",
+    "__version__",
+    "backbones",
+    "engine",
+    "errors",
+    "evaluation",
+    "grid",
+    "load_results",
+    "metrics",
+    "report",
+    "run",
+    "statistics",
+    "strategies",
+    "streams",
+    "verify",
+]
 
 if TYPE_CHECKING:
     from prognet import backbones, engine, errors, evaluation, metrics, report, statistics, strategies, streams
     from prognet.config import Measurement, Training
     from prognet.engine import LinearAdapter, MLPAdapter, ProgressiveNetwork
     from prognet.errors import PrognetError
-    from prognet.evaluation import run
+    from prognet.evaluation import grid, run, verify
     from prognet.results import Results, RunResult, load_results
     from prognet.strategies import (
         FineTune,

@@ -6,8 +6,9 @@ from typing import Any
 import numpy
 import torch
 
-import prognet
+from prognet.backbones.checks import require_whole
 from prognet.errors import ConfigError
+from prognet.version import __version__
 
 
 def resolve_device(device: str) -> torch.device:
@@ -39,15 +40,14 @@ def resolve_threads(threads: int | None) -> int:
     """
     if threads is None:
         return torch.get_num_threads()
-    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
-        raise ConfigError(f"threads: required None or a whole number, at least 1, found {threads!r}.")
+    require_whole("threads", threads)
     return threads
 
 
 def describe_environment(device: torch.device, threads: int) -> dict[str, Any]:
     """Versions, device and execution choices, as JSON values."""
     return {
-        "prognet": prognet.__version__,
+        "prognet": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": numpy.__version__,

@@ -92,7 +92,7 @@ def run(
     )
     store = None if out is None else RunStore.of(out, strategy.name, stream.seed, seed)
     if store is not None and (finished := store.finished()) is not None:
-        check_same_run(store, finished, start)
+        check_same_run(store, finished, start.config)
         return finished
     begun = start if store is None else _progress(store, start)
     with _threads(begun):
@@ -212,7 +212,7 @@ def _progress(store: RunStore, start: RunResult) -> RunResult:
     stored = store.progress()
     if stored is None:
         return start
-    check_same_run(store, stored, start)
+    check_same_run(store, stored, start.config)
     check_same_environment(store, stored, start.environment)
     return stored
 

@@ -94,18 +94,16 @@ class RunStore:
         return self.folder / f"state-{len(result.schedule)}.safetensors"
 
 
-def check_same_run(store: RunStore, stored: RunResult, asked: RunResult) -> None:
+def check_same_run(store: RunStore, stored: RunResult, config: Mapping[str, Any]) -> None:
     """Checks that a stored run is the one that is asked for.
 
     Raises:
-        RunFolderError: when its configuration or its tasks are others; the message names the first difference.
+        RunFolderError: when its configuration is another one; the message names the first difference.
     """
-    required = {**asked.config, "tasks": asked.tasks}
-    found = {**stored.config, "tasks": stored.tasks}
-    for key, value in required.items():
-        if found.get(key) != value:
+    for key, value in config.items():
+        if stored.config.get(key) != value:
             raise RunFolderError(
-                f"{store.folder}: required a run with {key} = {value!r}, found one with {found.get(key)!r}; "
+                f"{store.folder}: required a run with {key} = {value!r}, found one with {stored.config.get(key)!r}; "
                 "choose another folder, or remove this one."
             )
 

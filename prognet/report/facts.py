@@ -68,10 +68,11 @@ def arguments(run: RunResult) -> str:
 
 def described(value: object) -> str:
     """A JSON value for people: `{"name": "mlp", "arguments": {"hidden": [64]}}` is "mlp (hidden = [64])"."""
-    if isinstance(value, Mapping) and "name" in value:
+    name = (value.get("name") or value.get("kind")) if isinstance(value, Mapping) else None
+    if isinstance(value, Mapping) and name:
         given = value.get("arguments") or {}
         inner = ", ".join(f"{key} = {described(item)}" for key, item in given.items())
-        return f"{value['name']} ({inner})" if inner else str(value["name"])
+        return f"{name} ({inner})" if inner else str(name)
     return value if isinstance(value, str) else "none" if value is None else json.dumps(value, ensure_ascii=False)
 
 

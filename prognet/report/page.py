@@ -66,6 +66,7 @@ def render_page(
         differing=differing_settings(grid),
         tasks=grid.first(grid.strategies[0]).tasks,
         unavailable=manifest.get("unavailable") or {},
+        failed=manifest.get("failed") or {},
         alarms=alarms(comparison),
         findings=findings(comparison),
         notes=notes(comparison),

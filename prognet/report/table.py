@@ -78,7 +78,8 @@ def parts(column: Column, value: Value) -> tuple[str, str]:
     if isinstance(value, str) or column.unit is None:
         return str(value), ""
     if isinstance(value, Interval):
-        return column.unit.text(value.mean), column.unit.half(value.half_width)
+        exactly_zero = value.mean == value.half_width == 0
+        return column.unit.text(value.mean), "" if exactly_zero else column.unit.half(value.half_width)
     return column.unit.text(value), ""
 
 

@@ -21,6 +21,8 @@ class Unit:
     """Whether positive numbers carry a plus sign, as differences do."""
     least: float = 0.0
     """Numbers from 0 up to this one are written as "< least"; 0 for none."""
+    counted: bool = False
+    """Whether numbers that are the same for every seed go without an interval, as counts do."""
 
     def text(self, value: float) -> str:
         """The number as text; an exact zero has no decimals, an undefined value is an en dash."""
@@ -37,9 +39,11 @@ class Unit:
         return f"{MINUS}{text}" if scaled < 0 else f"+{text}" if self.signed else text
 
     def half(self, value: float) -> str:
-        """The half-width of an interval as text; empty when there is none or the number never varies."""
-        if isnan(value) or value == 0:
+        """The half-width of an interval as text; empty where there is none, and for counts that never vary."""
+        if isnan(value) or (value == 0 and self.counted):
             return ""
+        if value == 0:
+            return "± 0"
         return f"± {abs(value) * self.scale:,.{self.digits}f}".replace(",", THIN)
 
 
@@ -47,15 +51,15 @@ PERCENT = Unit("%", 100.0)
 POINTS = Unit("points", 100.0, signed=True)
 LOSS = Unit("points", 100.0)
 RATIO = Unit(digits=3)
-COUNT = Unit(digits=0)
+COUNT = Unit(digits=0, counted=True)
 SECONDS = Unit("s", digits=1)
 PROBABILITY = Unit(digits=3, least=0.001)
-MEGABYTES = Unit("MB", 1e-6)
-WHOLE_MEGABYTES = Unit("MB", 1e-6, digits=0)
+MEGABYTES = Unit("MB", 1e-6, counted=True)
+WHOLE_MEGABYTES = Unit("MB", 1e-6, digits=0, counted=True)
 
 
 def prefixed(label: str, values: Iterable[float], digits: int = 1) -> Unit:
     """One unit for a whole column, with the largest prefix that leaves its smallest positive value at 1 or more."""
     smallest = min((value for value in values if value > 0), default=nan)
     factor, prefix = next(((f, p) for f, p in _PREFIXES if smallest >= f), (1.0, ""))
-    return Unit(f"{prefix}{label}", 1 / factor, digits if prefix else 0)
+    return Unit(f"{prefix}{label}", 1 / factor, digits if prefix else 0, counted=True)

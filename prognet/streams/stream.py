@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast, overload
 
 from prognet.config import Heads
+from prognet.engine.digest import tensor_bytes
 from prognet.errors import ConfigError, StreamError
 from prognet.results import to_json
 from prognet.streams.bridge import benchmark_of
@@ -27,7 +28,7 @@ class Stream(Sequence[Task]):
         name: what the stream is called, e.g. `"split-digits"`.
         heads: an output head for each task, or one that all share (domain-incremental).
         seed: the seed of class order, task order and validation split.
-        arguments: how the stream was made, without the seed; JSON values.
+        arguments: how the stream was made, without the seed and the place of the data; JSON values.
         benchmark: the Avalanche benchmark that the tasks came from; made from their tensors on first use if absent.
 
     Raises:
@@ -74,7 +75,7 @@ class Stream(Sequence[Task]):
             for samples in (task.train, task.val, task.test):
                 for tensor in (samples.x, samples.y):
                     digest.update(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
-                    digest.update(memoryview(tensor.contiguous().numpy()))
+                    digest.update(tensor_bytes(tensor))
         return digest.hexdigest()
 
     def first(self, n_tasks: int) -> "Stream":

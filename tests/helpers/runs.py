@@ -13,7 +13,7 @@ from prognet.config import Measurement, Training
 from prognet.engine.adapters import Adapter
 from prognet.engine.digest import tensors_of
 from prognet.engine.sites import Site
-from prognet.evaluation.harness import run
+from prognet.evaluation.harness import run, schedule_of
 from prognet.results import RunResult, result_to_json
 from prognet.strategies import (
     FineTune,
@@ -129,3 +129,25 @@ class ZeroAdapter(Adapter):
 def _untimed(result: RunResult) -> RunResult:
     costs = tuple(replace(cost, seconds=0.0, evaluation_seconds=0.0, peak_memory=0) for cost in result.costs)
     return replace(result, costs=costs)
+
+
+def learn_all(strategy: Strategy, stream: Stream, training: Training = TRAINING) -> Strategy:
+    """The strategy after it has learned a stream, without evaluation: the same strategy."""
+    with_session(strategy, training)
+    for group in schedule_of(strategy, stream):
+        strategy.learn([stream[label] for label in group])
+    return strategy
+
+
+def network_of(strategy: Strategy, label: int) -> list[nn.Module]:
+    """The modules of a task's plain network: the backbone of its column, or trunk and head."""
+    if isinstance(strategy, FineTune | HeadOnly | MultiTask):
+        return list(strategy.shared.parts_of(label))
+    assert isinstance(strategy, Progressive | ProgressiveRandom | Independent | IndependentWide)
+    network = strategy.columns.network
+    return [network.column(column_of(strategy, label)).backbone]
+
+
+def column_of(strategy: Strategy, label: int) -> int:
+    """The index of a task's column; random columns stand between those of ProgressiveRandom."""
+    return 2 * label if isinstance(strategy, ProgressiveRandom) else label

@@ -1,4 +1,4 @@
-"""Saved networks: what comes back is the same, and nothing that is damaged or foreign comes back at all."""
+"""Saved networks: what comes back is what was saved, bit by bit, and a module is filled wholly or not at all."""
 
 import re
 from collections.abc import Callable
@@ -39,7 +39,7 @@ def load(directory: Path) -> ProgressiveNetwork:
 
 
 @pytest.mark.parametrize("kind", zoo.ZOO, ids=lambda kind: kind.name)
-@pytest.mark.parametrize("adapter", [LinearAdapter(), MLPAdapter(hidden=0.5), MLPAdapter.paper()], ids=repr)
+@pytest.mark.parametrize("adapter", [LinearAdapter(), MLPAdapter.paper()], ids=repr)
 def test_what_was_saved_is_loaded(kind: zoo.Kind, adapter: Adapter, tmp_path: Path) -> None:
     net, x = zoo.network(kind, 3, adapter), kind.example()
     learn(net, 2, x, lambda parameters: torch.optim.Adam(parameters), steps=1)
@@ -112,7 +112,7 @@ def test_an_empty_network_and_tied_weights_and_precision(tmp_path: Path) -> None
     net.save(tmp_path / "tied")
     again = ProgressiveNetwork.load(tmp_path / "tied", tied)
     assert again.digests() == net.digests()
-    assert again.column(1).backbone[2].weight is again.column(1).backbone[0].weight  # type: ignore[index,union-attr]
+    assert again.column(1).backbone[2].weight is again.column(1).backbone[0].weight  # type: ignore[index]
 
 
 def test_a_module_is_filled_wholly_or_not_at_all(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def _plain(**changes: object) -> nn.Module:
             "drop": nn.Dropout(values["p"]),  # type: ignore[arg-type]
             "conv": nn.Conv2d(2, 2, 1, stride=values["stride"]),  # type: ignore[arg-type]
             "norm": nn.BatchNorm2d(2, eps=values["eps"]),  # type: ignore[arg-type]
-            "attention": nn.MultiheadAttention(4, values["heads"]),  # type: ignore[arg-type]
+            "attention": nn.MultiheadAttention(4, values["heads"]),
             "layer": layer,
             "scaled": _Scaled(values["scale"]),  # type: ignore[arg-type]
             "act": values["act"](),  # type: ignore[operator]

@@ -19,6 +19,7 @@ def blocks(grid: Grid, manifest: dict[str, Any]) -> dict[str, dict[str, str]]:
         ({"name": "mlp", "arguments": {"hidden": [64, 32]}}, "mlp (hidden = [64, 32])"),
         ({"name": "mlp", "arguments": {}}, "mlp"),
         ({"name": "a", "arguments": {"adapter": {"name": "b"}, "x": None}}, "a (adapter = b, x = none)"),
+        ({"kind": "MLPAdapter", "arguments": {"alpha": 1.0}}, "MLPAdapter (alpha = 1.0)"),
         ("text", "text"),
         (None, "none"),
         (True, "true"),

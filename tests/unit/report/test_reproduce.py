@@ -9,7 +9,7 @@ ARGUMENTS = ["split-digits", "--strategies", "progressive", "finetune", "--seeds
     "program",
     [
         ["prognet", "run"],
-        ["/home/someone/.venv/bin/prognet", "run"],
+        ["/somewhere/bin/prognet", "run"],
         ["/opt/lib/prognet/__main__.py", "run"],
         ["run"],
     ],

@@ -2,7 +2,7 @@ import csv
 from io import StringIO
 from math import nan
 
-from prognet.report.table import Column, Table, to_csv, to_latex, to_markdown
+from prognet.report.table import Column, Table, parts, to_csv, to_latex, to_markdown
 from prognet.report.units import COUNT, PERCENT, POINTS
 from prognet.statistics import Interval
 
@@ -61,3 +61,10 @@ def test_an_empty_table_keeps_its_head() -> None:
     assert to_csv(empty) == "name,acc,gain,n\n"
     assert len(empty) == 0
     assert "\\midrule\n\\bottomrule" in to_latex(empty)
+
+
+def test_equal_values_have_an_interval_without_width_and_exact_zeros_none() -> None:
+    column = Column("acc", "ACC", PERCENT)
+    assert parts(column, Interval(0.9956, 0.9956, 0.9956, 2)) == ("99.56", "± 0")
+    assert parts(column, Interval(0.0, 0.0, 0.0, 2)) == ("0", "")
+    assert parts(column, Interval(0.9956, nan, nan, 1)) == ("99.56", "")

@@ -29,7 +29,7 @@ def test_text(unit: Unit, value: float, text: str) -> None:
     assert unit.text(value) == text
 
 
-@pytest.mark.parametrize(("value", "text"), [(nan, ""), (0.0, ""), (0.0123, "± 1.23"), (1e-9, "± 0.00")])
+@pytest.mark.parametrize(("value", "text"), [(nan, ""), (0.0, "± 0"), (0.0123, "± 1.23"), (1e-9, "± 0.00")])
 def test_half_width(value: float, text: str) -> None:
     assert POINTS.half(value) == text
 
@@ -47,3 +47,8 @@ def test_one_prefix_serves_the_whole_column(values: list[float], label: str, tex
     unit = prefixed("FLOP", values)
     assert unit.label == label
     assert unit.text(3e9) == text
+
+
+def test_counts_that_never_vary_have_no_half_width() -> None:
+    assert COUNT.half(0.0) == ""
+    assert COUNT.half(2.0) == "± 2"

@@ -64,9 +64,10 @@ def test_the_test_split_is_the_same_for_every_seed(pets: Path) -> None:
     assert multiset(first.val.x, first.val.y) != multiset(other.val.x, other.val.y)
 
 
-def test_arguments_make_the_stream_again(pets: Path) -> None:
+def test_arguments_and_the_root_make_the_stream_again(pets: Path) -> None:
     stream = from_folder(pets, size=(5, 5), channels=1, test=0.5, seed=1, task_order="seeded")
-    again = from_folder(**stream.arguments, seed=1)
+    again = from_folder(pets, **stream.arguments, seed=1)
+    assert str(pets) not in str(stream.arguments)
     assert [task.name for task in again] == [task.name for task in stream]
     assert all(same_samples(a.train, b.train) for a, b in zip(stream, again, strict=True))
 

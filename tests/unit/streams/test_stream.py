@@ -2,10 +2,11 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from prognet.errors import ConfigError, StreamError
 from prognet.streams.stream import Stream
-from tests.helpers.data import blobs, same_samples
+from tests.helpers.data import blobs, same_samples, with_split
 
 
 def test_a_stream_is_a_sequence_of_tasks() -> None:
@@ -56,3 +57,20 @@ def test_arguments_are_json_values() -> None:
 def test_a_given_benchmark_is_kept() -> None:
     given = object()
     assert Stream(tuple(blobs()), name="blobs", benchmark=given).benchmark is given
+
+
+def test_the_digest_is_the_identity_of_the_data() -> None:
+    stream = blobs((2, 5, 3))
+    assert stream.digest == blobs((2, 5, 3)).digest
+    assert stream.digest != blobs((2, 5, 3), seed=1).digest
+    assert stream.digest != stream.first(2).digest
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_the_digest_covers_samples_and_labels_of_every_split(split: str) -> None:
+    task = blobs((2,))[0]
+    samples = getattr(task, split)
+    nudged = with_split(task, split, x=torch.nextafter(samples.x, torch.tensor(torch.inf)))
+    swapped = with_split(task, split, y=1 - samples.y)
+    digests = {Stream([each], name="blobs").digest for each in (task, nudged, swapped)}
+    assert len(digests) == 3

@@ -94,9 +94,10 @@ def test_mnist_views_stay_bytes_and_have_all_classes(build: Callable[..., Stream
 
 
 @pytest.mark.parametrize("build", MNIST_BUILDERS)
-def test_arguments_make_the_stream_again(build: Callable[..., Stream], root: Path) -> None:
+def test_arguments_and_the_root_make_the_stream_again(build: Callable[..., Stream], root: Path) -> None:
     stream = build(n_tasks=2, root=root, seed=3, validation=0.3)
-    again = build(**stream.arguments, seed=3)
+    again = build(**stream.arguments, root=root, seed=3)
+    assert str(root) not in str(stream.arguments)
     assert (again.name, again.arguments) == (stream.name, stream.arguments)
     assert all(same_samples(a.val, b.val) for a, b in zip(stream, again, strict=True))
 

@@ -39,7 +39,7 @@ def drawn(figure: Figure) -> None:
         make_results(["progressive"], seeds=1, n_tasks=1),
         make_results(["multitask"], seeds=2, n_tasks=2),
         make_results(EVERYONE, seeds=2, orders=2, n_tasks=7),
-        Results([make_run("$x_{1}$ _ <b> " + 20 * "long ", n_tasks=2, curves=())]),
+        Results([make_run("_$\\frac{$ <b> " + 20 * "long ", n_tasks=2, curves=())]),
     ],
     ids=["one run", "joint only", "everything", "strange name and no curves"],
 )

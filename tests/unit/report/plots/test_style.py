@@ -21,7 +21,8 @@ def test_unknown_names_are_styled_by_rank_and_not_by_position() -> None:
         styles(["b", "a"]) == styles(["a", "progressive", "b"]) | {}
         or styles(["b", "a"])["a"] == styles(["a", "b"])["a"]
     )
-    assert styles(["b", "a"])["a"] == styles(["a", "b"])["a"]
+    assert styles(["b", "progressive", "a"])["a"] == styles(["a", "b"])["a"]
+    assert styles(["b", "a"])["b"] != styles(["b", "a"])["a"]
 
 
 def contrast_with_white(colour: str) -> float:
