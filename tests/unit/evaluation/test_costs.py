@@ -1,3 +1,4 @@
+from itertools import count
 from math import isnan
 
 import pytest
@@ -6,6 +7,7 @@ from torch import nn
 
 from prognet.evaluation.costs import count_parameters, forward_flops, peak_memory, reset_peak_memory, stored_bytes
 from prognet.strategies import FineTune, HeadOnly, Independent, MultiTask, Progressive, Strategy
+from prognet.training import loop
 from tests.helpers.runs import NORMED, PLAIN, modes, quick_run
 from tests.helpers.streams import make_stream
 
@@ -99,10 +101,6 @@ def test_times_and_memory_are_measured() -> None:
 
 
 def test_the_time_of_measuring_is_not_that_of_learning(monkeypatch: pytest.MonkeyPatch) -> None:
-    from itertools import count
-
-    from prognet.training import loop
-
     ticks = count()
     monkeypatch.setattr(loop, "perf_counter", lambda: float(next(ticks)))
     (cost,) = quick_run(FineTune(PLAIN), make_stream((2,))).costs

@@ -1,11 +1,12 @@
 import json
+from typing import Any
 
 import pytest
 import torch
 
 import prognet
 from prognet.errors import ConfigError
-from prognet.evaluation.environment import describe_environment, resolve_device
+from prognet.evaluation.environment import describe_environment, resolve_device, resolve_threads
 
 HAS_CUDA, HAS_MPS = torch.cuda.is_available(), torch.backends.mps.is_available()
 
@@ -38,9 +39,20 @@ def test_a_device_that_is_not_there_is_refused(name: str) -> None:
 
 
 def test_the_environment_is_json() -> None:
-    found = describe_environment(torch.device("cpu"))
+    found = describe_environment(torch.device("cpu"), 3)
     assert json.loads(json.dumps(found)) == found
     assert found["prognet"] == prognet.__version__
     assert found["torch"] == torch.__version__
-    assert (found["device"], found["dtype"], found["threads"]) == ("cpu", "float32", torch.get_num_threads())
+    assert (found["device"], found["dtype"], found["threads"]) == ("cpu", "float32", 3)
     assert found["device_name"]
+
+
+def test_threads_are_what_is_asked_for_or_those_of_torch() -> None:
+    assert resolve_threads(5) == 5
+    assert resolve_threads(None) == torch.get_num_threads()
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.5, True])
+def test_threads_are_a_number_of_threads(threads: Any) -> None:
+    with pytest.raises(ConfigError, match="threads: required a whole number, at least 1, found"):
+        resolve_threads(threads)

@@ -18,6 +18,7 @@ from prognet.results import RunResult
 from prognet.strategies import FineTune, Independent, MultiTask, Progressive, Strategy, base
 from prognet.streams.stream import Stream
 from prognet.streams.task import Task
+from prognet.training import fit as training_fit
 from tests.helpers.plain import assert_equal_numbers, assert_other_numbers
 from tests.helpers.runs import (
     FROZEN,
@@ -39,7 +40,7 @@ Batches = list[Mapping[int, Tensor]]
 def seen(monkeypatch: pytest.MonkeyPatch) -> Batches:
     """Every batch of inputs that a strategy is given to learn from, in order."""
     batches: Batches = []
-    original = base.fit
+    original = training_fit
 
     def recording(module: Any, forward: Any, *arguments: Any) -> Any:
         def noting(inputs: Mapping[int, Tensor]) -> Any:

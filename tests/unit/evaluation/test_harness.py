@@ -357,3 +357,19 @@ def test_forward_operations_of_tasks_to_come_are_unknown() -> None:
         [True, True, False],
         [True, True, True],
     ]
+
+
+def test_a_run_has_its_number_of_threads_and_gives_them_back() -> None:
+    before = torch.get_num_threads()
+    seen: list[int] = []
+    result = run(
+        FineTune(PLAIN),
+        make_stream((2,)),
+        training=Training(epochs=1),
+        device="cpu",
+        threads=before + 1,
+        advance=lambda updates: seen.append(torch.get_num_threads()),
+    )
+    assert seen == [before + 1]
+    assert torch.get_num_threads() == before
+    assert result.environment["threads"] == before + 1
