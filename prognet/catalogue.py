@@ -1,12 +1,18 @@
 """Everything that has a name on the command line: the name, where it is made, and one line about it."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from importlib import import_module
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from prognet.errors import ConfigError, unknown_name
+from prognet.errors import ConfigError, ControlUnavailableError, unknown_name
+from prognet.options import StreamOptions
+
+if TYPE_CHECKING:
+    from prognet.strategies import Strategy
+    from prognet.streams.stream import Stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +44,7 @@ BACKBONES: Mapping[str, Entry] = MappingProxyType(
     {
         "mlp": Entry("prognet.backbones:mlp", "multilayer perceptron: mlp(hidden=(100, 100))"),
         "cnn": Entry("prognet.backbones:cnn", "plain convolutional network: cnn(channels=(32, 64, 128))"),
-        "resnet18": Entry(
-            "prognet.backbones:resnet18", "ResNet-18 for small images: resnet18(channels=64)"
-        ),
+        "resnet18": Entry("prognet.backbones:resnet18", "ResNet-18 for small images: resnet18(channels=64)"),
         "vit_tiny": Entry("prognet.backbones:vit_tiny", "vision transformer of size Ti: vit_tiny(depth=12)"),
     }
 )
@@ -50,15 +54,11 @@ STRATEGIES: Mapping[str, Entry] = MappingProxyType(
         "progressive": Entry("prognet.strategies:Progressive", "a new column per task, MLP laterals (eq. 2)"),
         "progressive-linear": Entry("prognet.strategies.named:progressive_linear", "the same, linear laterals (eq. 1)"),
         "progressive-paper": Entry("prognet.strategies.named:progressive_paper", "the paper's initialisation"),
-        "progressive-random": Entry(
-            "prognet.strategies:ProgressiveRandom", "control: earlier columns are random"
-        ),
+        "progressive-random": Entry("prognet.strategies:ProgressiveRandom", "control: earlier columns are random"),
         "finetune": Entry("prognet.strategies:FineTune", "shared trunk, a head per task, one task after the other"),
         "finetune-head": Entry("prognet.strategies:HeadOnly", "control: trunk frozen after the first task"),
         "multitask": Entry("prognet.strategies:MultiTask", "shared trunk, all tasks together"),
-        "multitask-cumulative": Entry(
-            "prognet.strategies.named:multitask_cumulative", "all tasks so far, anew"
-        ),
+        "multitask-cumulative": Entry("prognet.strategies.named:multitask_cumulative", "all tasks so far, anew"),
         "independent": Entry("prognet.strategies:Independent", "a network per task, from scratch"),
         "independent-wide": Entry(
             "prognet.strategies:IndependentWide", "control: widened to the parameters of the progressive column"
@@ -87,7 +87,7 @@ def resolve(target: str) -> Any:
     module, _, name = target.partition(":")
     try:
         return getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # whatever a module of somebody's own may raise
         raise ConfigError(
             f"{target!r}: required 'module:function' that can be imported, found {type(error).__name__}: {error}."
         ) from error
@@ -96,11 +96,15 @@ def resolve(target: str) -> Any:
 def make_backbone(text: str) -> Any:
     """The backbone of a text: a name, perhaps with arguments as `mlp(hidden=(256, 256))`, or `module:function`.
 
+    A module of one's own is looked for in the working directory first, as Python does for a script; for nothing else,
+    so that no file beside the user stands in for a library.
+
     Raises:
         UnknownNameError: when the name is not known, with a suggestion.
         ConfigError: when the text cannot be read, or the arguments do not fit.
     """
     if ":" in text and "(" not in text:
+        sys.path.insert(0, "")
         return resolve(text)
     name, arguments = parse_call(text)
     function = lookup("backbone", name, BACKBONES)
@@ -123,10 +127,49 @@ def parse_call(text: str) -> tuple[str, dict[str, Any]]:
         if isinstance(node, ast.Name):
             return node.id, {}
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
-            return node.func.id, {str(item.arg): ast.literal_eval(item.value) for item in node.keywords if item.arg}
-    except (SyntaxError, ValueError):
+            names = [item.arg or "" for item in node.keywords]  # a keyword without a name is **mapping
+            if all(names) and len(set(names)) == len(names):
+                values = [ast.literal_eval(item.value) for item in node.keywords]
+                return node.func.id, dict(zip(names, values, strict=True))
+    except (SyntaxError, ValueError, TypeError):  # of the text, of a value that is not plain, of a key without a hash
         pass
     raise ConfigError(
         "backbone: required a name, a name with named arguments such as 'mlp(hidden=(256, 256))', or "
         f"'module:function', found {text!r}."
     )
+
+
+def make_strategies(names: Sequence[str], backbone: str) -> tuple[list["Strategy"], dict[str, str]]:
+    """The strategies of these names with the backbone of a text, and why the others are unavailable, by name.
+
+    Raises:
+        UnknownNameError: when a name is not known, with a suggestion.
+        ConfigError: when the backbone cannot be made, or allows none of the strategies.
+    """
+    make = make_backbone(backbone)
+    strategies: list[Strategy] = []
+    unavailable: dict[str, str] = {}
+    for name in names:
+        try:
+            strategies.append(lookup("strategy", name, STRATEGIES)(make))
+        except ControlUnavailableError as error:
+            unavailable[name] = str(error)
+    if not strategies:
+        raise ConfigError(f"strategies: required one that backbone {backbone!r} allows, found {unavailable}.")
+    return strategies, unavailable
+
+
+def stream_maker(name: str, options: StreamOptions) -> Callable[[int], "Stream"]:
+    """The function from an order to the stream of this name with these options in that order.
+
+    Raises:
+        UnknownNameError: when the name is not known, with a suggestion.
+    """
+    builder = lookup("stream", name, STREAMS)
+    arguments = {item.name: getattr(options, item.name) for item in fields(options)}
+
+    def make(order: int) -> "Stream":
+        stream: Stream = builder(**arguments, seed=order)
+        return stream
+
+    return make

@@ -1,19 +1,17 @@
 """The command line: parse, call, print. Options are made from the configuration classes; only a run imports torch."""
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from prognet.catalogue import BACKBONES, STRATEGIES, STREAMS, Entry, lookup, make_backbone
-from prognet.errors import ControlUnavailableError, PrognetError, unknown_name
+from prognet.catalogue import BACKBONES, STRATEGIES, STREAMS, Entry, make_backbone, make_strategies, stream_maker
+from prognet.errors import PrognetError, RunFolderError, UsageError, unknown_name
 from prognet.recipes import OWN_DATA, RECIPES, Experiment, Recipe
 from prognet.tuned import read_tuned, write_tuned
-
-if TYPE_CHECKING:
-    from prognet.strategies import Strategy
 
 _USAGE = """\
 prognet: progressive networks, and the harness in which they are compared
@@ -26,6 +24,8 @@ prognet: progressive networks, and the harness in which they are compared
 
 `prognet run NAME --help` shows the options of a recipe or stream. To begin: prognet run demo
 """
+_HELP = ("-h", "--help")
+_NAMES = (*RECIPES, *OWN_DATA)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +53,19 @@ class TuneArguments:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReportArguments:
+    """Writes the report of a run folder again: report.html, figures and tables."""
+
+    folder: Path
+    """The folder that `prognet run` wrote to."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class VerifyArguments:
     """Proves from the files of a run folder that no frozen column has changed since it was frozen."""
 
+    folder: Path
+    """The folder that `prognet run` wrote to."""
     backbone: str | None = None
     """The backbone, as module:function, where it is not one of prognet's own."""
 
@@ -63,20 +73,25 @@ class VerifyArguments:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carries out a command line -> the exit code: 0 done, 1 something failed, 2 refused, 130 stopped."""
     line = list(sys.argv[1:] if arguments is None else arguments)
-    sys.path.insert(0, "")  # so that a module:function beside the user is found
+    path = list(sys.path)
     try:
-        if not line or line[0] in ("-h", "--help"):
-            sys.stdout.write(_USAGE)
-            return 0
-        if line[0] not in _COMMANDS:
-            raise unknown_name("command", line[0], _COMMANDS)
-        return _COMMANDS[line[0]](line[1:])
+        code = _carry_out(line)
+        sys.stdout.flush()
+        return code
     except PrognetError as error:
         sys.stderr.write(f"prognet: {error}\n")
         return 2
+    except SystemExit as stop:  # tyro has shown the help, or what it could not read
+        return stop.code if isinstance(stop.code, int) else 2
     except KeyboardInterrupt:
-        sys.stderr.write("prognet: stopped; every finished task is kept: the same command goes on from there.\n")
+        kept = "; every finished task is kept: the same command goes on from there" if line[:1] == ["run"] else ""
+        sys.stderr.write(f"prognet: stopped{kept}.\n")
         return 130
+    except BrokenPipeError:  # whoever read the output, such as `head`, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    finally:
+        sys.path[:] = path
 
 
 def run_command(line: Sequence[str]) -> int:
@@ -88,11 +103,11 @@ def run_command(line: Sequence[str]) -> int:
     from prognet.report import write_report
     from prognet.watch import Display
 
-    strategies, unavailable = _strategies(experiment)
+    strategies, unavailable = make_strategies(experiment.strategies, experiment.backbone)
     with Display(arguments.out) as display:
         outcome = grid(
             strategies,
-            _stream_maker(recipe, experiment),
+            stream_maker(recipe.stream, experiment.options),
             out=arguments.out,
             seeds=range(experiment.seeds),
             orders=range(experiment.orders),
@@ -116,14 +131,16 @@ def tune_command(line: Sequence[str]) -> int:
     """`prognet tune`."""
     recipe, arguments = _parse(TuneArguments, "tune", line)
     experiment: Experiment = arguments.experiment
+    if arguments.out.is_dir():
+        raise RunFolderError(f"out: required the name of a file, found the folder {arguments.out}; add a file name.")
     from prognet.evaluation.tune import tune
     from prognet.watch import Display
 
-    strategies, _ = _strategies(experiment)
+    strategies, unavailable = make_strategies(experiment.strategies, experiment.backbone)
     with Display(arguments.out) as display:
         found = tune(
             strategies,
-            _stream_maker(recipe, experiment)(0).first(arguments.tasks),
+            stream_maker(recipe.stream, experiment.options)(0).first(arguments.tasks),
             training=experiment.training,
             measurement=experiment.measurement,
             trials=arguments.trials,
@@ -132,31 +149,29 @@ def tune_command(line: Sequence[str]) -> int:
             threads=experiment.threads,
             observer=display,
         )
+    sys.stderr.writelines(f"prognet: {name}: {reason}\n" for name, reason in unavailable.items())
+    sys.stdout.writelines(f"{name}: {choice.describe()}\n" for name, choice in found.choices.items())
     write_tuned(arguments.out, found)
-    for name, choice in found.choices.items():
-        sys.stdout.write(f"{name}: {choice.describe()}\n")
     sys.stdout.write(f"written: {arguments.out}; use it with: prognet run {line[0]} --tuned {arguments.out}\n")
     return 0
 
 
 def report_command(line: Sequence[str]) -> int:
     """`prognet report`."""
+    arguments = _read(ReportArguments, "report", line)
     from prognet.report import write_report
 
-    sys.stdout.write(f"report: {write_report(_folder('report', line))}\n")
+    sys.stdout.write(f"report: {write_report(arguments.folder)}\n")
     return 0
 
 
 def verify_command(line: Sequence[str]) -> int:
     """`prognet verify`."""
-    import tyro
-
-    folder = _folder("verify", line[:1])
-    arguments = tyro.cli(VerifyArguments, args=line[1:], prog="prognet verify FOLDER")
+    arguments = _read(VerifyArguments, "verify", line)
     from prognet.evaluation import verify
 
     verdicts = []
-    for verdict in verify(folder, None if arguments.backbone is None else make_backbone(arguments.backbone)):
+    for verdict in verify(arguments.folder, arguments.backbone and make_backbone(arguments.backbone)):
         verdicts.append(verdict)
         state = f"{verdict.parts} frozen parts unchanged" if verdict.problem is None else f"FAILED: {verdict.problem}"
         sys.stdout.write(f"{verdict.run}: {state}\n")
@@ -167,7 +182,9 @@ def verify_command(line: Sequence[str]) -> int:
 
 def list_command(line: Sequence[str]) -> int:
     """`prognet list`."""
-    recipes = {name: Entry("", (maker.__doc__ or "").splitlines()[0]) for name, maker in [("demo", RECIPES["demo"])]}
+    if line:
+        raise UsageError(f"list: required nothing more, found {' '.join(line)}; it shows everything at once.")
+    recipes = {"demo": Entry("", (RECIPES["demo"].__doc__ or "").splitlines()[0])}
     sections = {"recipes": recipes, "streams": STREAMS, "strategies": STRATEGIES, "backbones": BACKBONES}
     for title, entries in sections.items():
         sys.stdout.write(f"{title}\n")
@@ -186,26 +203,34 @@ _COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = MappingProxyType(
 )
 
 
+def _carry_out(line: Sequence[str]) -> int:
+    if not line or line[0] in _HELP or (line[0] in ("run", "tune", "list") and line[1:] and line[1] in _HELP):
+        sys.stdout.write(f"{_USAGE}NAME is one of {', '.join(_NAMES)}.\n")
+        return 0
+    if line[0] not in _COMMANDS:
+        raise unknown_name("command", line[0], _COMMANDS)
+    return _COMMANDS[line[0]](line[1:])
+
+
+def _read(kind: type[Any], command: str, line: Sequence[str]) -> Any:
+    import tyro
+
+    return tyro.cli(kind, args=line, prog=f"prognet {command}", config=(tyro.conf.PositionalRequiredArgs,))
+
+
 def _parse(kind: type[Any], command: str, line: Sequence[str]) -> tuple[Recipe, Any]:
     """The recipe that the line names, and the line's options over the recipe's defaults."""
     import tyro
 
-    names = [*RECIPES, *OWN_DATA]
-    if not line or line[0] in ("-h", "--help"):
-        sys.stdout.write(f"usage: prognet {command} NAME [options]; prognet {command} NAME --help shows the options.\n")
-        sys.stdout.write(f"names: {', '.join(names)}\n")
-        raise SystemExit(0 if line else 2)
-    if line[0] not in names:
-        raise unknown_name("recipe or stream", line[0], names)
+    if not line or line[0].startswith("-"):
+        found = line[0] if line else "nothing"
+        raise UsageError(f"{command}: required a name first, one of {', '.join(_NAMES)}; found {found}.")
+    if line[0] not in _NAMES:
+        raise unknown_name("recipe or stream", line[0], _NAMES)
     recipe = RECIPES[line[0]]() if line[0] in RECIPES else _own_data(line[0], tyro.MISSING)
     default = kind(experiment=recipe.experiment, out=tyro.MISSING if command == "tune" else Path("runs") / line[0])
-    arguments = tyro.cli(
-        kind,
-        args=line[1:],
-        default=default,
-        prog=f"prognet {command} {line[0]}",
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.AvoidSubcommands),
-    )
+    config = (tyro.conf.OmitArgPrefixes, tyro.conf.AvoidSubcommands)
+    arguments = tyro.cli(kind, args=line[1:], default=default, prog=f"prognet {command} {line[0]}", config=config)
     for name in arguments.experiment.strategies:
         if name not in STRATEGIES:
             raise unknown_name("strategy", name, STRATEGIES)
@@ -216,29 +241,3 @@ def _own_data(name: str, missing: Any) -> Recipe:
     options: Any = OWN_DATA[name]
     required = {"from-npz": "path", "from-folder": "root"}[name]
     return Recipe(name, Experiment(options=options(**{required: missing})))
-
-
-def _stream_maker(recipe: Recipe, experiment: Experiment) -> Callable[[int], Any]:
-    builder = lookup("stream", recipe.stream, STREAMS)
-    options = {item: getattr(experiment.options, item) for item in asdict(experiment.options)}
-    return lambda order: builder(**options, seed=order)
-
-
-def _strategies(experiment: Experiment) -> tuple[list["Strategy"], dict[str, str]]:
-    """The strategies that were asked for, and why the others are unavailable."""
-    backbone = make_backbone(experiment.backbone)
-    strategies: list[Strategy] = []
-    unavailable: dict[str, str] = {}
-    for name in experiment.strategies:
-        try:
-            strategies.append(lookup("strategy", name, STRATEGIES)(backbone))
-        except ControlUnavailableError as error:
-            unavailable[name] = str(error)
-    return strategies, unavailable
-
-
-def _folder(command: str, line: Sequence[str]) -> Path:
-    if len(line) != 1 or line[0] in ("-h", "--help"):
-        sys.stdout.write(f"usage: prognet {command} FOLDER\n")
-        raise SystemExit(0 if line and line[0] in ("-h", "--help") else 2)
-    return Path(line[0])

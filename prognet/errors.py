@@ -16,6 +16,10 @@ class ConfigError(PrognetError, ValueError):
     """A setting that cannot be carried out, found before any work starts."""
 
 
+class UsageError(PrognetError, ValueError):
+    """A command line that cannot be carried out as it stands."""
+
+
 class UnknownNameError(PrognetError, LookupError):
     """A name that the catalogue (streams, strategies, backbones, recipes) does not have."""
 
@@ -54,6 +58,10 @@ class DivergedError(PrognetError, ArithmeticError):
 
 class RunFolderError(PrognetError, OSError):
     """A run folder that cannot be read, written, or continued."""
+
+
+class UnwritableError(RunFolderError):
+    """A file that cannot be written, because the disk is full or the folder is not ours: no further run can be kept."""
 
 
 class JSONValueError(PrognetError, TypeError):

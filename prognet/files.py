@@ -8,14 +8,14 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
-from prognet.errors import JSONValueError, RunFolderError
+from prognet.errors import JSONValueError, RunFolderError, UnwritableError
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Writes `content` to `path` so that a reader, or a kill at any moment, sees the old file or the new one.
 
     Raises:
-        RunFolderError: when the disk is full or the folder cannot be written; nothing is left behind.
+        UnwritableError: when the disk is full or the folder cannot be written; nothing is left behind.
     """
     temporary = path.with_name(f".{path.name}.{token_hex(4)}")
     try:
@@ -26,7 +26,7 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise RunFolderError(
+        raise UnwritableError(
             f"{path}: could not be written ({error.strerror or error}); free space or choose another folder, then run "
             "the same command again: finished work is kept."
         ) from error
@@ -42,7 +42,7 @@ def write_json(path: Path, schema: str, version: int, content: Mapping[str, Any]
 
     Raises:
         JSONValueError: when the content is not made of JSON's own types and finite numbers; nothing is written.
-        RunFolderError: when the file cannot be written.
+        UnwritableError: when the file cannot be written.
     """
     document = {"schema": schema, "version": version, **content}
     try:

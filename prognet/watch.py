@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from prognet.evaluation.grid import Observer
+from prognet.evaluation.observer import Observer
 
 if TYPE_CHECKING:
     from prognet.errors import PrognetError

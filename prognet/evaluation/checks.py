@@ -1,7 +1,8 @@
 """What a run must be, checked before any work starts."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
+from prognet.backbones import describe_backbone
 from prognet.config import Training
 from prognet.errors import ConfigError
 from prognet.strategies import Strategy
@@ -27,6 +28,29 @@ def check_request(strategy: object, stream: Stream, training: Training, seed: ob
     _check_validation(stream, training)
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise ConfigError(f"seed: required a whole number, at least 0, found {seed!r}.")
+
+
+def names_of(strategies: Sequence[Strategy]) -> list[str]:
+    """The names of strategies that are compared.
+
+    Raises:
+        ConfigError: when there is none, one is no strategy, a name occurs twice, or their backbones are not the same.
+    """
+    for strategy in strategies:
+        _check_strategy(strategy)
+    names = [strategy.name for strategy in strategies]
+    require_distinct("strategies", names)
+    backbones = [describe_backbone(strategy.backbone) for strategy in strategies]
+    for name, backbone in zip(names, backbones, strict=True):
+        if backbone != backbones[0]:
+            raise ConfigError(f"strategies: required one backbone, found {backbone} in {name!r}, not {backbones[0]}.")
+    return names
+
+
+def require_distinct(argument: str, values: Sequence[object]) -> None:
+    """Raises ConfigError unless there is a value, and none of them twice."""
+    if not values or len(set(values)) != len(values):
+        raise ConfigError(f"{argument}: required at least one, and none of them twice, found {list(values)}.")
 
 
 def _check_strategy(strategy: object) -> None:

@@ -12,7 +12,7 @@ from prognet.files import read_json, write_json
 MANIFEST_FILE = "manifest.json"
 SCHEMA, VERSION = "prognet.folder", 1
 
-_SAME = ("stream", "backbone", "training", "measurement", "tuned")
+_SAME = ("stream", "backbone", "training", "measurement")
 """What all runs of a folder have in common, so that they can be compared."""
 
 
@@ -50,19 +50,28 @@ def merge_manifest(folder: Path, new: Manifest) -> Manifest:
         return new
     old = read_manifest(folder)
     for name in _SAME:
-        if getattr(old, name) != getattr(new, name):
-            raise RunFolderError(
-                f"{path}: required a comparison with {name} = {getattr(new, name)!r}, found {getattr(old, name)!r}; "
-                "choose another folder."
-            )
+        _require_same(path, name, getattr(new, name), getattr(old, name))
+    for name in {*old.strategies} & {*new.strategies}:
+        _require_same(path, f"tuned.{name}", new.tuned.get(name, {}), old.tuned.get(name, {}))
     return replace(
         new,
         strategies=list(dict.fromkeys([*old.strategies, *new.strategies])),
         seeds=sorted({*old.seeds, *new.seeds}),
         orders=sorted({*old.orders, *new.orders}),
+        tuned={**old.tuned, **new.tuned},
         unavailable={**old.unavailable, **new.unavailable},
+        failed=old.failed,
         created=old.created,
     )
+
+
+def _require_same(path: Path, name: str, new: Mapping[str, Any], old: Mapping[str, Any]) -> None:
+    for key in dict.fromkeys([*new, *old]):
+        if new.get(key) != old.get(key):
+            raise RunFolderError(
+                f"{path}: required a comparison with {name}.{key} = {new.get(key)!r}, found {old.get(key)!r}; choose "
+                "another folder."
+            )
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -1,19 +1,19 @@
 """Comparisons: every strategy with every seed in every order of a stream, into one folder."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import final
 
 import torch
 
 from prognet.backbones import describe_backbone
 from prognet.config import Measurement, Training
-from prognet.errors import ConfigError, PrognetError
+from prognet.errors import ConfigError, PrognetError, UnwritableError
+from prognet.evaluation.checks import check_request, names_of, require_distinct
 from prognet.evaluation.environment import describe_environment, resolve_device, resolve_threads
 from prognet.evaluation.folder import Manifest, merge_manifest, write_manifest
 from prognet.evaluation.harness import rebuild, run, schedule_of
+from prognet.evaluation.observer import Observer, Silence
 from prognet.results import Results, RunResult, to_json
 from prognet.strategies import Strategy
 from prognet.streams.stream import Stream
@@ -33,43 +33,6 @@ class Cell:
 
     def __str__(self) -> str:
         return f"{self.strategy}, order {self.order}, seed {self.seed}"
-
-
-class Observer(ABC):
-    """Somebody who watches a comparison, such as a progress display."""
-
-    @abstractmethod
-    def begin(self, updates: int) -> None:
-        """The whole comparison will take this number of updates."""
-
-    @abstractmethod
-    def start(self, what: str, updates: int) -> None:
-        """A run begins; it takes this number of updates at most, and none where it is finished already."""
-
-    @abstractmethod
-    def advance(self, updates: int) -> None:
-        """Some updates are done."""
-
-    @abstractmethod
-    def end(self, what: str, error: PrognetError | None) -> None:
-        """A run is over, well or not."""
-
-
-@final
-class Silence(Observer):
-    """An observer that says nothing."""
-
-    def begin(self, updates: int) -> None:
-        """Says nothing."""
-
-    def start(self, what: str, updates: int) -> None:
-        """Says nothing."""
-
-    def advance(self, updates: int) -> None:
-        """Says nothing."""
-
-    def end(self, what: str, error: PrognetError | None) -> None:
-        """Says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +63,12 @@ def grid(
     """Runs every strategy with every seed in every order, into one folder; what is finished there is not run again.
 
     Before any training, the folder is compared with what is asked for, and every strategy builds its networks for the
-    first tasks, so that what cannot work is refused at once. A run that fails does not stop the others.
+    first tasks, so that what cannot work is refused at once. A run that fails does not stop the others, but for a disk
+    that is full.
 
     Args:
         strategies: with different names and one backbone.
-        make_stream: the stream for an order, e.g. `lambda order: split_digits(seed=order)`.
+        make_stream: the stream for an order, which is its seed, e.g. `lambda order: split_digits(seed=order)`.
         out: the folder.
         seeds: seeds of initialisation and data order.
         orders: seeds of the stream.
@@ -123,16 +87,16 @@ def grid(
     Raises:
         PrognetError: when the comparison cannot be carried out as a whole.
     """
-    names = [strategy.name for strategy in strategies]
-    if not names or len(set(names)) != len(names):
-        raise ConfigError(f"strategies: required at least one, with different names, found {names}.")
-    if not seeds or not orders:
-        raise ConfigError(f"seeds, orders: required at least one of each, found {list(seeds)} and {list(orders)}.")
+    names = names_of(strategies)
+    require_distinct("seeds", seeds)
+    require_distinct("orders", orders)
     training, measurement, tuned = training or Training(), measurement or Measurement(), tuned or {}
     target = resolve_device(device)
-    first = make_stream(orders[0])
+    first = _stream_of(make_stream, orders[0])
     session = Session(training=training, measurement=measurement, seed=seeds[0], device=target)
     for strategy in strategies:
+        for seed in seeds:
+            check_request(strategy, first, tuned.get(strategy.name, training), seed)
         _try(strategy, first, session)
     manifest = Manifest(
         command=list(command),
@@ -153,7 +117,8 @@ def grid(
         strategies, make_stream, first, orders, seeds, training, tuned, measurement, device, threads, Path(out)
     )
     outcome = runs.carry_out(observer or Silence())
-    write_manifest(Path(out), replace(manifest, failed=outcome.failed))
+    others = {name: reason for name, reason in manifest.failed.items() if name not in runs.names()}
+    write_manifest(Path(out), replace(manifest, failed={**others, **outcome.failed}))
     return outcome
 
 
@@ -182,12 +147,23 @@ class _Runs:
             observer.start(str(cell), self._updates(strategy))
             try:
                 results.append(self._run(strategy, stream, cell, observer))
+            except UnwritableError:
+                raise
             except PrognetError as error:
                 failed[str(cell)] = f"{type(error).__name__}: {error}"
                 observer.end(str(cell), error)
             else:
                 observer.end(str(cell), None)
         return Outcome(Results(results), failed)
+
+    def names(self) -> set[str]:
+        """The names of all runs."""
+        return {
+            str(Cell(strategy.name, order, seed))
+            for strategy in self.strategies
+            for order in self.orders
+            for seed in self.seeds
+        }
 
     def _run(self, strategy: Strategy, stream: Stream, cell: Cell, observer: Observer) -> RunResult:
         result = run(
@@ -205,7 +181,7 @@ class _Runs:
 
     def _cells(self) -> Iterator[tuple[Strategy, Stream, Cell]]:
         for order in self.orders:
-            stream = self.first if order == self.orders[0] else self.make_stream(order)
+            stream = self.first if order == self.orders[0] else _stream_of(self.make_stream, order)
             for seed in self.seeds:
                 for strategy in self.strategies:
                     yield strategy, stream, Cell(strategy.name, order, seed)
@@ -220,8 +196,31 @@ def updates_of(strategy: Strategy, stream: Stream, training: Training) -> int:
     return sum(training.epochs * updates_per_epoch(tasks, training.batch_size) for tasks in steps)
 
 
+def _stream_of(make_stream: Callable[[int], Stream], order: int) -> Stream:
+    stream = make_stream(order)
+    if stream.seed != order:
+        raise ConfigError(
+            f"make_stream: required a stream with seed {order} for order {order}, found seed {stream.seed}; hand the "
+            "order on to the builder of the stream as its seed."
+        )
+    return stream
+
+
 def _try(strategy: Strategy, stream: Stream, session: Session) -> None:
     """Builds what the strategy needs for the first tasks, so that an error comes before any training."""
+    try:
+        _build(strategy, stream, session)
+    except PrognetError:
+        raise
+    except Exception as error:  # whatever a backbone of somebody's own may raise
+        raise ConfigError(
+            f"backbone: required a function (input_shape, n_classes) -> nn.Module that works for the first tasks in "
+            f"{strategy.name!r}, found {type(error).__name__}: {error}; try it on a batch of two samples of shape "
+            f"{stream[0].input_shape}."
+        ) from error
+
+
+def _build(strategy: Strategy, stream: Stream, session: Session) -> None:
     tasks = stream[:_TRIED_TASKS]
     steps = [group for group in schedule_of(strategy, stream) if max(group) < len(tasks)]
     learner = rebuild(strategy, tasks, tuple(steps) or (tuple(range(len(tasks))),), session)

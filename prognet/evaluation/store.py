@@ -54,7 +54,7 @@ class RunStore:
         document = read_json(path, SCHEMA, VERSION)
         try:
             return result_from_json(document)
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise RunFolderError(
                 f"{path}: required the progress of a run, found {type(error).__name__}: {error}; remove the run's "
                 "folder to begin it again."
@@ -68,9 +68,7 @@ class RunStore:
         """
         save_module(learner, self.weights_of(result))
         write_json(self.folder / PROGRESS_FILE, SCHEMA, VERSION, result_to_json(result))
-        for old in self.folder.glob("state-*.safetensors"):
-            if old != self.weights_of(result):
-                old.unlink(missing_ok=True)
+        self._remove_other_weights(result)
 
     def finish(self, result: RunResult) -> None:
         """Stores the result of the whole run.
@@ -80,6 +78,7 @@ class RunStore:
         """
         result.save(self.folder)
         (self.folder / PROGRESS_FILE).unlink(missing_ok=True)
+        self._remove_other_weights(result)  # a kill may have left some
 
     def load_weights(self, learner: Strategy, result: RunResult) -> None:
         """Fills a rebuilt learner with the tensors that belong to `result`.
@@ -92,6 +91,11 @@ class RunStore:
     def weights_of(self, result: RunResult) -> Path:
         """The file with the tensors after the steps of `result`."""
         return self.folder / f"state-{len(result.schedule)}.safetensors"
+
+    def _remove_other_weights(self, result: RunResult) -> None:
+        for path in self.folder.glob("state-*.safetensors"):
+            if path != self.weights_of(result):
+                path.unlink(missing_ok=True)
 
 
 def check_same_run(store: RunStore, stored: RunResult, config: Mapping[str, Any]) -> None:

@@ -12,8 +12,10 @@ import numpy as np
 
 from prognet.config import Measurement, Training
 from prognet.errors import ConfigError, DivergedError
-from prognet.evaluation.grid import Observer, Silence, updates_of
+from prognet.evaluation.checks import names_of, require_distinct
+from prognet.evaluation.grid import updates_of
 from prognet.evaluation.harness import run
+from prognet.evaluation.observer import Observer, Silence
 from prognet.metrics import average_accuracy
 from prognet.results import to_json
 from prognet.seeds import derive_seed
@@ -53,6 +55,8 @@ def tune(
     Raises:
         ConfigError: when a task has no validation split, there is no trial, or a strategy diverges in all of them.
     """
+    names_of(strategies)
+    require_distinct("seeds", seeds)
     if trials < 1:
         raise ConfigError(f"trials: required at least 1, found {trials}.")
     observer = observer or Silence()

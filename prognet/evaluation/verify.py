@@ -12,7 +12,7 @@ from prognet.errors import ConfigError, PrognetError, RunFolderError
 from prognet.evaluation.harness import rebuild
 from prognet.evaluation.store import PROGRESS_FILE, RunStore
 from prognet.results import RESULT_FILE, RunResult
-from prognet.strategies import strategy_from
+from prognet.strategies import Strategy, strategy_from
 from prognet.strategies.base import Backbone
 from prognet.streams.objectives import Classification
 from prognet.streams.task import outline_of
@@ -63,6 +63,12 @@ def _verified_parts(place: Path, backbone: Backbone | None) -> int:
     if result is None:
         raise RunFolderError(f"{place}: required a finished step, found none.")
     digests = _digests_from_files(store, result, backbone)
+    names = [list(recorded) for recorded in result.digests[-1:]]
+    if len(result.digests) != len(result.schedule) or names != [list(digests)]:
+        raise RunFolderError(
+            f"{place}: required a record of {list(digests)} after each of {len(result.schedule)} steps, found "
+            f"{names} after the last of {len(result.digests)}; the record was changed."
+        )
     for step, recorded in enumerate(result.digests):
         for name, digest in recorded.items():
             if digests.get(name) != digest:
@@ -75,16 +81,23 @@ def _verified_parts(place: Path, backbone: Backbone | None) -> int:
 
 def _digests_from_files(store: RunStore, result: RunResult, backbone: Backbone | None) -> dict[str, str]:
     try:
-        strategy = strategy_from(result.config["strategy"], backbone or _backbone_of(result))
-    except (KeyError, TypeError) as error:
+        learner = _rebuilt(result, backbone or _backbone_of(result))
+    except PrognetError:
+        raise
+    except Exception as error:  # whatever a damaged configuration leads to
         raise RunFolderError(f"{store.folder}: required the configuration of a run, found {error!r}.") from error
+    store.load_weights(learner, result)
+    return dict(learner.frozen_digests())
+
+
+def _rebuilt(result: RunResult, backbone: Backbone) -> Strategy:
+    """The networks of a run, untrained, as its configuration describes them."""
+    strategy = strategy_from(result.config["strategy"], backbone)
     session = Session(
         training=Training(epochs=0), measurement=Measurement(), seed=result.seed, device=torch.device("cpu")
     )
     tasks = [outline_of(summary, Classification(summary.n_classes)) for summary in result.tasks]
-    learner = rebuild(strategy, tasks, result.schedule, session)
-    store.load_weights(learner, result)
-    return dict(learner.frozen_digests())
+    return rebuild(strategy, tasks, result.schedule, session)
 
 
 def _backbone_of(result: RunResult) -> Backbone:
@@ -99,7 +112,5 @@ def _backbone_of(result: RunResult) -> Backbone:
         )
     backbone: Backbone = getattr(backbones, name)(**arguments)
     if describe_backbone(backbone)["arguments"] != arguments:
-        raise ConfigError(
-            f"backbone: required arguments of {name}, found {arguments!r} in the run's configuration."
-        )
+        raise ConfigError(f"backbone: required arguments of {name}, found {arguments!r} in the run's configuration.")
     return backbone

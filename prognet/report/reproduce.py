@@ -20,6 +20,10 @@ def row_command(manifest: Manifest, strategy: str) -> str:
     if not command:
         return ""
     rest, _ = _without(command, "--strategies")
+    for option in ("seeds", "orders"):  # a folder may hold more of them than its last command asked for
+        if manifest.get(option):
+            rest, _ = _without(rest, f"--{option}")
+            rest += [f"--{option}", str(1 + max(manifest[option]))]
     rest, folder = _without(rest, "--out")
     again = ["--out", f"{folder[0].rstrip('/')}-{strategy}"] if folder else []
     return shlex.join([*rest, "--strategies", strategy, *again])

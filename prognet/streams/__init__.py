@@ -3,7 +3,7 @@
 Names are resolved on first use, so that one builder does not import the libraries of another.
 """
 
-# ruff: noqa: F401  (the names that type checkers see; at run time they are resolved on first use)
+
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -33,7 +33,30 @@ _HOMES = {
     "cumulative": "schedules",
 }
 
-__all__ = [*_HOMES]
+__all__ = [
+    "Classification",
+    "Normalisation",
+    "Objective",
+    "Samples",
+    "Stream",
+    "Task",
+    "cumulative",
+    "from_arrays",
+    "from_avalanche",
+    "from_folder",
+    "from_npz",
+    "joint",
+    "permuted_digits",
+    "permuted_mnist",
+    "rotated_digits",
+    "rotated_mnist",
+    "sequential",
+    "split_cifar10",
+    "split_cifar100",
+    "split_digits",
+    "split_fashion_mnist",
+    "split_mnist",
+]
 
 if TYPE_CHECKING:
     from prognet.streams.digits import permuted_digits, rotated_digits, split_digits

@@ -137,11 +137,50 @@ def test_names_types_and_shapes_count(change: Callable[[nn.Module], object]) -> 
     assert module_digest(module) != before
 
 
+class _Printed(nn.Module):
+    def __init__(self, setting: int) -> None:
+        super().__init__()
+        self._setting = setting
+
+    def extra_repr(self) -> str:
+        return str(self._setting)
+
+
+def test_what_a_module_prints_counts() -> None:
+    assert module_digest(_Printed(1)) == module_digest(_Printed(1))
+    assert module_digest(_Printed(1)) != module_digest(_Printed(2))
+
+
+def _buffers(**tensors: Tensor) -> nn.Module:
+    module = nn.Module()
+    for name, tensor in tensors.items():
+        module.register_buffer(name, tensor)
+    return module
+
+
+def test_equal_bytes_of_another_type_or_name_are_others() -> None:
+    digests = {
+        module_digest(_buffers(a=torch.zeros(2))),
+        module_digest(_buffers(a=torch.zeros(2, dtype=torch.int32))),
+        module_digest(_buffers(b=torch.zeros(2))),
+        module_digest(_buffers(a=torch.zeros(1), b=torch.zeros(1))),
+    }
+    assert len(digests) == 4
+
+
+def test_sites_count() -> None:
+    """They decide what later columns read."""
+    digests = set()
+    for sites in (["2"], ["4"], ["2", "4"]):
+        net = ProgressiveNetwork()
+        net.add_column(zoo.MLP.build(), zoo.MLP.example(), sites=sites)
+        digests.add(net.digest(0))
+    assert len(digests) == 3
+
+
 def test_numbers_cannot_move_between_tensors() -> None:
-    one, two = nn.Module(), nn.Module()
-    for module, first, second in ((one, [1.0, 2.0], [3.0]), (two, [1.0], [2.0, 3.0])):
-        module.register_buffer("a", torch.tensor(first))
-        module.register_buffer("b", torch.tensor(second))
+    one = _buffers(a=torch.tensor([1.0, 2.0]), b=torch.tensor([3.0]))
+    two = _buffers(a=torch.tensor([1.0]), b=torch.tensor([2.0, 3.0]))
     assert module_digest(one) != module_digest(two)
 
 

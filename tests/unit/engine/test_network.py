@@ -219,6 +219,9 @@ def test_frozen_columns_build_no_graph_and_inputs_can_have_gradients() -> None:
     net, x = zoo.network(zoo.MLP, 2), zoo.MLP.example()
     assert all(not h.requires_grad for h in net.activations(x, [0])[0].values())
     x.requires_grad_(True)
-    net(x, 0).sum().backward()  # sensitivity analysis reads such gradients
+    assert all(
+        h.requires_grad for h in net.activations(x, [0])[0].values()
+    )  # sensitivity analysis reads such gradients
+    net(x, 1).sum().backward()
     assert x.grad is not None
     assert x.grad.count_nonzero()

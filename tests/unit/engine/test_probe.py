@@ -226,3 +226,17 @@ def test_no_output_layer_where_the_output_is_computed_on() -> None:
     found = probe(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2), nn.Softmax(1)), torch.zeros(2, 3))
     assert found.output_layer is None
     assert [site.name for site in found.sites] == ["1"]
+
+
+def test_the_output_layer_is_a_site_whatever_its_kind_and_place() -> None:
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(4, 2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x @ self.weight
+
+    found = probe(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), Own()), torch.zeros(2, 3))
+    assert found.output_layer == "2"
+    assert [site.name for site in found.sites] == ["2"]

@@ -147,7 +147,7 @@ def test_a_run_goes_on_with_the_threads_with_which_it_was_begun(tmp_path: Path) 
     store = begin(tmp_path)
     threads = torch.get_num_threads()
     edit(store.folder / PROGRESS_FILE, lambda document: document["environment"].update({"threads": threads + 1}))
-    seen = []
+    seen: list[int] = []
     result = quick_run(
         FineTune(NORMED), STREAM, out=tmp_path, advance=lambda updates: seen.append(torch.get_num_threads())
     )
