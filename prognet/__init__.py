@@ -30,7 +30,18 @@ _HOMES = {
     "verify": "prognet.evaluation",
     "PrognetError": "prognet.errors",
 }
-_MODULES = ("backbones", "engine", "errors", "evaluation", "metrics", "report", "statistics", "strategies", "streams")
+_MODULES = (
+    "analysis",
+    "backbones",
+    "engine",
+    "errors",
+    "evaluation",
+    "metrics",
+    "report",
+    "statistics",
+    "strategies",
+    "streams",
+)
 
 __all__ = [
     "FineTune",
@@ -50,6 +61,7 @@ __all__ = [
     "Strategy",
     "Training",
     "__version__",
+    "analysis",
     "backbones",
     "engine",
     "errors",
@@ -66,7 +78,18 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from prognet import backbones, engine, errors, evaluation, metrics, report, statistics, strategies, streams
+    from prognet import (
+        analysis,
+        backbones,
+        engine,
+        errors,
+        evaluation,
+        metrics,
+        report,
+        statistics,
+        strategies,
+        streams,
+    )
     from prognet.config import Measurement, Training
     from prognet.engine import LinearAdapter, MLPAdapter, ProgressiveNetwork
     from prognet.errors import PrognetError

@@ -99,6 +99,10 @@ def run_command(line: Sequence[str]) -> int:
     recipe, arguments = _parse(RunArguments, "run", line)
     experiment: Experiment = arguments.experiment
     tuned = {} if arguments.tuned is None else read_tuned(arguments.tuned)
+    for name in [name for name in experiment.strategies if arguments.tuned and name not in tuned]:
+        sys.stderr.write(
+            f"prognet: {name}: {arguments.tuned} has no choice for it; it is trained as all would be without.\n"
+        )
     from prognet.evaluation import grid
     from prognet.report import write_report
     from prognet.watch import Display

@@ -44,17 +44,3 @@ def test_a_public_name_loads_only_its_own_home() -> None:
     loaded = modules_after("import prognet; prognet.ProgressiveNetwork")
     assert "torch" in loaded
     assert not loaded & HEAVY
-
-
-@pytest.mark.slow
-def test_the_engine_costs_hardly_more_than_torch() -> None:
-    """1.1 times `import torch` in processor time, which a busy machine disturbs least; the best of three of each."""
-    torch, engine = zip(*((seconds("import torch"), seconds("import prognet.engine")) for _ in range(3)), strict=True)
-    assert min(engine) <= 1.1 * min(torch)
-
-
-def seconds(code: str) -> float:
-    """Processor time of a fresh interpreter that runs `code`."""
-    program = f"{code}\nimport sys, time\nsys.stdout.write(str(time.process_time()))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    return float(done.stdout)

@@ -6,7 +6,8 @@ first argument, and returns one tensor. That is all that a backbone has to offer
 The life of a hook: `attach` registers two hooks on the module of every site when a backbone becomes a column, and they
 stay as long as the column. They hold a reference to the column's `Visit` and nothing else; a `Visit` is filled when the
 column is called and emptied before the call returns. So no activation outlives the call, and a column can be copied,
-pickled, compiled and called through `functional_call` like any module. The hooks of `observe` live for one probe.
+pickled, compiled and called through `functional_call` like any module. The hooks of `observe` live for one probe,
+those of `edited` for one look of the analysis.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -115,6 +116,28 @@ def attach(backbone: nn.Module, names: Sequence[str], visit: Visit) -> None:
         module = backbone.get_submodule(name)
         module.register_forward_pre_hook(hook.enter)
         module.register_forward_hook(hook.leave)
+
+
+@contextmanager
+def edited(backbone: nn.Module, edits: Mapping[str, Callable[[Tensor], Tensor]]) -> Iterator[None]:
+    """Within the block, what the named sites receive is replaced by a function of it, also for later columns.
+
+    For looking at a network, not for running one: the analysis adds noise, or a leaf to differentiate by.
+    """
+    handles = [
+        # in front of the column's own hook, so that the edited tensor is the one that later columns read
+        backbone.get_submodule(name).register_forward_pre_hook(_edit_first(edit), prepend=True)
+        for name, edit in edits.items()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _edit_first(edit: Callable[[Tensor], Tensor]) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...]]:
+    return lambda _, args: (edit(args[0]), *args[1:])
 
 
 @contextmanager

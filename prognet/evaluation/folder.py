@@ -23,6 +23,8 @@ class Manifest:
     command: Sequence[str] = ()
     """The command line that made the folder; empty for a library call."""
     stream: Mapping[str, Any]
+    data: Mapping[str, str] = field(default_factory=dict)
+    """By order, the digest of the stream: of the first order of every command."""
     backbone: Mapping[str, Any]
     training: Mapping[str, Any]
     measurement: Mapping[str, Any]
@@ -51,6 +53,7 @@ def merge_manifest(folder: Path, new: Manifest) -> Manifest:
     old = read_manifest(folder)
     for name in _SAME:
         _require_same(path, name, getattr(new, name), getattr(old, name))
+    _require_same(path, "data", new.data, {order: old.data.get(order, new.data[order]) for order in new.data})
     for name in {*old.strategies} & {*new.strategies}:
         _require_same(path, f"tuned.{name}", new.tuned.get(name, {}), old.tuned.get(name, {}))
     return replace(
@@ -58,6 +61,7 @@ def merge_manifest(folder: Path, new: Manifest) -> Manifest:
         strategies=list(dict.fromkeys([*old.strategies, *new.strategies])),
         seeds=sorted({*old.seeds, *new.seeds}),
         orders=sorted({*old.orders, *new.orders}),
+        data={**old.data, **new.data},
         tuned={**old.tuned, **new.tuned},
         unavailable={**old.unavailable, **new.unavailable},
         failed=old.failed,

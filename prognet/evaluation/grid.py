@@ -101,6 +101,7 @@ def grid(
     manifest = Manifest(
         command=list(command),
         stream=to_json({"name": first.name, "heads": first.heads, "arguments": dict(first.arguments)}),
+        data={str(orders[0]): first.digest},
         backbone=describe_backbone(strategies[0].backbone),
         training=to_json(asdict(training)),
         measurement=to_json(asdict(measurement)),

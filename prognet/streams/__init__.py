@@ -3,8 +3,6 @@
 Names are resolved on first use, so that one builder does not import the libraries of another.
 """
 
-
-
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

@@ -20,13 +20,7 @@ from prognet.catalogue import (
 )
 from prognet.errors import ConfigError, UnknownNameError
 from prognet.strategies import Strategy
-
-OWN_MODULE = """
-from torch import nn
-
-def build(input_shape, n_classes):
-    return nn.Sequential(nn.Flatten(), nn.Linear(input_shape[0], n_classes))
-"""
+from tests.helpers.commands import OWN_BACKBONE
 
 
 @pytest.fixture
@@ -126,7 +120,6 @@ def test_a_call_is_read(text: str, call: tuple[str, dict[str, Any]]) -> None:
         "prognet.mlp(hidden=(8,))",
         "mlp(hidden=(8,)) + 1",
         "mlp; mlp",
-        "lambda: mlp",
         "\0",
         "my_module:build(width=2)",
     ],
@@ -135,8 +128,8 @@ def test_a_text_that_is_no_call_with_plain_values_is_refused(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         make_backbone(text)
     assert str(caught.value) == (
-        "backbone: required a name, a name with named arguments such as 'mlp(hidden=(256, 256))', or 'module:function', "
-        f"found {text!r}."
+        "backbone: required a name, a name with named arguments such as 'mlp(hidden=(256, 256))', or "
+        f"'module:function', found {text!r}."
     )
 
 
@@ -174,9 +167,9 @@ def test_an_unknown_backbone_gets_a_suggestion() -> None:
 
 
 def test_a_module_is_found_in_the_working_directory(own_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    add_module(own_path, "my_backbone_module", OWN_MODULE, monkeypatch)
+    add_module(own_path, "my_backbone_module", OWN_BACKBONE, monkeypatch)
     build = make_backbone("my_backbone_module:build")
-    assert build((6,), 3)[1].weight.shape == (3, 6)
+    assert build((6,), 3)[3].weight.shape == (3, 5)
 
 
 def test_a_module_that_cannot_be_imported_says_why(own_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,7 +197,7 @@ def test_strategies_share_the_backbone_and_keep_their_order() -> None:
 def test_a_control_that_the_backbone_does_not_allow_is_left_out_with_the_reason(
     own_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add_module(own_path, "my_narrow_module", OWN_MODULE, monkeypatch)
+    add_module(own_path, "my_narrow_module", OWN_BACKBONE, monkeypatch)
     strategies, unavailable = make_strategies(["independent-wide", "finetune"], "my_narrow_module:build")
     assert [strategy.name for strategy in strategies] == ["finetune"]
     assert list(unavailable) == ["independent-wide"]

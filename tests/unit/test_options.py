@@ -17,6 +17,7 @@ from prognet.options import (
     SplitImages,
     StreamOptions,
 )
+from tests.helpers.commands import REQUIRED, defaults_of_builder
 
 PAIRS: list[tuple[type[Any], Callable[..., Any]]] = [
     (SplitDigits, streams.split_digits),
@@ -30,17 +31,6 @@ PAIRS: list[tuple[type[Any], Callable[..., Any]]] = [
     (OwnArrays, streams.from_npz),
     (OwnFolder, streams.from_folder),
 ]
-REQUIRED = "required"
-
-
-def defaults_of_builder(builder: Callable[..., Any]) -> dict[str, Any]:
-    """The parameters that a user may choose, with their defaults; the seed is the order of an experiment."""
-    parameters = inspect.signature(builder).parameters.values()
-    return {
-        item.name: REQUIRED if item.default is item.empty else item.default
-        for item in parameters
-        if item.name != "seed"
-    }
 
 
 def defaults_of_options(kind: type[Any]) -> dict[str, Any]:

@@ -3,12 +3,12 @@ from typing import Any
 
 import pytest
 
-from prognet.catalogue import STRATEGIES, STREAMS, make_backbone, stream_maker
+from prognet.catalogue import STRATEGIES, STREAMS, lookup, make_backbone, stream_maker
 from prognet.config import Measurement, Training
 from prognet.errors import ConfigError
 from prognet.options import SplitDigits, SplitImages
 from prognet.recipes import CONTROLS, MAIN, OWN_DATA, RECIPES, Experiment
-from tests.unit.test_options import defaults_of_builder
+from tests.helpers.commands import defaults_of_builder
 
 
 def test_every_stream_is_a_recipe_or_data_of_ones_own() -> None:
@@ -23,8 +23,6 @@ def test_a_recipe_is_named_after_its_stream(name: str) -> None:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_has_the_defaults_of_its_builder(name: str) -> None:
-    from prognet.catalogue import lookup
-
     recipe = RECIPES[name]()
     assert vars(recipe.experiment.options) == defaults_of_builder(lookup("stream", recipe.stream, STREAMS))
 
@@ -72,7 +70,8 @@ def test_the_defaults_of_an_experiment() -> None:
         ({"orders": -1}, "orders: required at least 1, found -1."),
         (
             {"strategies": ()},
-            "strategies: required at least one name, found none; for instance progressive finetune multitask independent.",
+            "strategies: required at least one name, found none; for instance progressive finetune multitask "
+            "independent.",
         ),
         ({"strategies": ("a", "b", "a")}, "strategies: required each name once, found a b a."),
     ],
