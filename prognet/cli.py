@@ -12,6 +12,7 @@ from prognet.catalogue import BACKBONES, STRATEGIES, STREAMS, Entry, make_backbo
 from prognet.errors import PrognetError, RunFolderError, UsageError, unknown_name
 from prognet.recipes import OWN_DATA, RECIPES, Experiment, Recipe
 from prognet.tuned import read_tuned, write_tuned
+from prognet.version import __version__
 
 _USAGE = """\
 prognet: progressive networks, and the harness in which they are compared
@@ -137,7 +138,7 @@ def tune_command(line: Sequence[str]) -> int:
     experiment: Experiment = arguments.experiment
     if arguments.out.is_dir():
         raise RunFolderError(f"out: required the name of a file, found the folder {arguments.out}; add a file name.")
-    from prognet.evaluation.tune import tune
+    from prognet.evaluation.tuning import tune
     from prognet.watch import Display
 
     strategies, unavailable = make_strategies(experiment.strategies, experiment.backbone)
@@ -210,6 +211,9 @@ _COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = MappingProxyType(
 def _carry_out(line: Sequence[str]) -> int:
     if not line or line[0] in _HELP or (line[0] in ("run", "tune", "list") and line[1:] and line[1] in _HELP):
         sys.stdout.write(f"{_USAGE}NAME is one of {', '.join(_NAMES)}.\n")
+        return 0
+    if line == ["--version"]:
+        sys.stdout.write(f"prognet {__version__}\n")
         return 0
     if line[0] not in _COMMANDS:
         raise unknown_name("command", line[0], _COMMANDS)

@@ -15,7 +15,7 @@ import pytest
 import prognet
 from prognet import cli, metrics, statistics, streams
 from prognet.catalogue import BACKBONES, STRATEGIES, STREAMS
-from prognet.evaluation.grid import Outcome
+from prognet.evaluation.comparing import Outcome
 from prognet.recipes import OWN_DATA, RECIPES
 from prognet.results import Results
 from prognet.streams.bridge import import_avalanche
@@ -120,7 +120,7 @@ def nothing_runs(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Commands are parsed and prepared, and stop where the work would begin; returns what would have been done."""
     done: list[str] = []
     from prognet import evaluation, report
-    from prognet.evaluation import tune
+    from prognet.evaluation import tuning
     from prognet.tuned import Tuned
 
     def comparison(*arguments: Any, **options: Any) -> Outcome:
@@ -140,7 +140,7 @@ def nothing_runs(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return folder
 
     monkeypatch.setattr(evaluation, "grid", comparison)
-    monkeypatch.setattr(tune, "tune", search)
+    monkeypatch.setattr(tuning, "tune", search)
     monkeypatch.setattr(evaluation, "verify", proof)
     monkeypatch.setattr(report, "write_report", page)
     monkeypatch.setattr(cli, "read_tuned", lambda path: {})

@@ -72,7 +72,8 @@ def average_perturbation_sensitivity(
     """APS: each column's share of the precision 1 / s^2 of the Gaussian noise that costs `drop` of the performance.
 
     Performance is (accuracy - chance) / (accuracy without noise - chance); chance is one over the number of outputs.
-    The noise variance is relative to the variance of each feature. A representation that no noise harms has precision 0.
+    The noise variance is relative to the variance of each feature. A representation that no noise harms has
+    precision 0.
 
     Args:
         network: the network; it is left as it is.
@@ -128,7 +129,7 @@ def _precisions(
     """1 / s^2 for every representation, by (site, column)."""
     with evaluating(network):
         logits = network(x, column=column)
-        chance = 1 / logits.shape[1]
+        chance = 1.0 / int(logits.shape[1])
         clean = float((logits.argmax(1) == y).double().mean())
         if clean <= chance:
             raise ConfigError(f"y: required labels that the column predicts better than chance, found {clean:.3f}.")
@@ -144,7 +145,8 @@ def _precisions(
                 generator.manual_seed(derive_seed(seed, *place))
                 noisy = {place: partial(edit, s2=s2)}
                 hits = [(_forward(network, column, x, noisy).argmax(1) == y).double().mean() for _ in range(repeats)]
-                return (float(torch.stack(hits).mean()) - chance) / (clean - chance)
+                noised = float(torch.stack(hits).mean())
+                return (noised - chance) / (clean - chance)
 
             return _critical_precision(performance, kept)
 
@@ -157,8 +159,8 @@ def _critical_precision(performance: Callable[[float], float], kept: float) -> f
     values = [(float(s2), performance(float(s2))) for s2 in strengths]
     for (weak, before), (strong, after) in pairwise(values):
         if after <= kept:
-            part = 0.0 if before <= after else np.clip((before - kept) / (before - after), 0, 1)
-            return float(1 / (weak * (strong / weak) ** part))
+            part = 0.0 if before <= after else min(1.0, max(0.0, (before - kept) / (before - after)))
+            return 1.0 / float(weak * (strong / weak) ** part)
     return 0.0
 
 

@@ -1,5 +1,6 @@
 """What a run must be, checked before any work starts."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 from prognet.backbones import describe_backbone
@@ -8,6 +9,8 @@ from prognet.errors import ConfigError
 from prognet.strategies import Strategy
 from prognet.streams.schedules import Schedule, cumulative, joint, sequential
 from prognet.streams.stream import Stream
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 SCHEDULES: Mapping[str, Callable[[int], Schedule]] = {
     "sequential": sequential,
@@ -56,6 +59,11 @@ def require_distinct(argument: str, values: Sequence[object]) -> None:
 def _check_strategy(strategy: object) -> None:
     if not isinstance(strategy, Strategy):
         raise ConfigError(f"strategy: required a Strategy, found a {type(strategy).__name__}.")
+    if not _NAME.fullmatch(strategy.name):
+        raise ConfigError(
+            f"strategy.name: required letters, digits, '.', '-' and '_', beginning with a letter or digit, found "
+            f"{strategy.name!r}; it names a folder."
+        )
     if strategy.schedule not in SCHEDULES:
         raise ConfigError(f"strategy.schedule: required one of {sorted(SCHEDULES)}, found {strategy.schedule!r}.")
     if strategy.records:

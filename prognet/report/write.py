@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prognet.files import read_json, write_atomically
+from prognet.manifest import MANIFEST_FILE, SCHEMA, VERSION
 from prognet.report.comparison import compare
 from prognet.report.facts import Manifest
 from prognet.report.page import render_page
@@ -17,8 +18,7 @@ from prognet.results import load_results
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MANIFEST_FILE, PAGE_FILE = "manifest.json", "report.html"
-_SCHEMA, _VERSION = "prognet.folder", 1
+PAGE_FILE = "report.html"
 _RESOLUTION = 150
 _FORMS: tuple[tuple[str, Callable[[Table], str]], ...] = (("csv", to_csv), ("md", to_markdown), ("tex", to_latex))
 
@@ -64,4 +64,4 @@ def _image(figure: "Figure", kind: str) -> bytes:
 
 def _manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST_FILE
-    return read_json(path, _SCHEMA, _VERSION) if path.exists() else {}
+    return read_json(path, SCHEMA, VERSION) if path.exists() else {}

@@ -10,7 +10,7 @@ FLOORS: Mapping[str, int] = {
     **dict.fromkeys(
         ("config", "errors", "files", "metrics", "options", "recipes", "results", "seeds", "statistics"), 0
     ),
-    **dict.fromkeys(("tuned", "version"), 0),
+    **dict.fromkeys(("manifest", "tuned", "version"), 0),
     **dict.fromkeys(("backbones", "engine"), 1),
     **dict.fromkeys(("analysis", "streams", "training"), 2),
     **dict.fromkeys(("strategies",), 3),

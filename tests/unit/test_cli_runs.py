@@ -12,8 +12,8 @@ import pytest
 
 from prognet.cli import main
 from prognet.config import Training
-from prognet.evaluation.folder import read_manifest
 from prognet.files import write_json
+from prognet.manifest import read_manifest
 from prognet.results import load_results
 from prognet.tuned import Choice, Tuned, read_tuned, write_tuned
 from tests.helpers.commands import OWN_BACKBONE, content, options, save_arrays

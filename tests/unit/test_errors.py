@@ -16,6 +16,8 @@ BUILTINS = {
     "DivergedError": ArithmeticError,
     "RunFolderError": OSError,
     "JSONValueError": TypeError,
+    "UsageError": ValueError,
+    "UnwritableError": OSError,
 }
 
 

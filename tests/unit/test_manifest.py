@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from prognet.errors import RunFolderError
-from prognet.evaluation.folder import Manifest, merge_manifest, read_manifest, write_manifest
+from prognet.manifest import Manifest, merge_manifest, read_manifest, write_manifest
 
 MANIFEST = Manifest(
     command=["prognet", "run", "demo"],

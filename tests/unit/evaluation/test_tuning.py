@@ -10,7 +10,7 @@ import torch
 from prognet.config import Measurement, Training
 from prognet.errors import ConfigError, DivergedError
 from prognet.evaluation.harness import run
-from prognet.evaluation.tune import draw_trials, tune, validation_stream
+from prognet.evaluation.tuning import draw_trials, tune, validation_stream
 from prognet.metrics import average_accuracy
 from prognet.strategies import FineTune, Independent, Progressive, Strategy
 from prognet.streams.stream import Stream
@@ -57,7 +57,7 @@ def test_every_strategy_gets_the_same_trials_and_seeds(monkeypatch: pytest.Monke
         ran.append((strategy.name, arguments["training"], arguments["seed"]))
         return run(strategy, stream, **arguments)
 
-    monkeypatch.setattr("prognet.evaluation.tune.run", noting)
+    monkeypatch.setattr("prognet.evaluation.tuning.run", noting)
     found = search(seeds=(4, 1))
     assert ran == [
         (name, trial, seed) for name in ("finetune", "progressive") for trial in found.trials for seed in (4, 1)
@@ -207,7 +207,7 @@ def test_learning_curves_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> No
         curves.extend(len(curve.updates) for curve in result.curves)
         return result
 
-    monkeypatch.setattr("prognet.evaluation.tune.run", noting)
+    monkeypatch.setattr("prognet.evaluation.tuning.run", noting)
     search([FineTune(PLAIN)], trials=1, measurement=Measurement(lca_updates=5, curve_points=9))
     assert curves == [2, 2]  # the beginning and the end
 

@@ -12,8 +12,8 @@ from torch import nn
 from prognet.config import Training
 from prognet.errors import ConfigError, DivergedError, PrognetError, SiteError, StreamError, UnwritableError
 from prognet.evaluation import Outcome, grid
-from prognet.evaluation.folder import read_manifest
-from prognet.evaluation.grid import updates_of
+from prognet.evaluation.comparing import updates_of
+from prognet.manifest import read_manifest
 from prognet.results import load_results
 from prognet.strategies import FineTune, Independent, MultiTask, Progressive, Strategy
 from prognet.streams.stream import Stream

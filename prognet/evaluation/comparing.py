@@ -11,9 +11,9 @@ from prognet.config import Measurement, Training
 from prognet.errors import ConfigError, PrognetError, UnwritableError
 from prognet.evaluation.checks import check_request, names_of, require_distinct
 from prognet.evaluation.environment import describe_environment, resolve_device, resolve_threads
-from prognet.evaluation.folder import Manifest, merge_manifest, write_manifest
 from prognet.evaluation.harness import rebuild, run, schedule_of
 from prognet.evaluation.observer import Observer, Silence
+from prognet.manifest import Manifest, merge_manifest, write_manifest
 from prognet.results import Results, RunResult, to_json
 from prognet.strategies import Strategy
 from prognet.streams.stream import Stream

@@ -13,7 +13,7 @@ import numpy as np
 from prognet.config import Measurement, Training
 from prognet.errors import ConfigError, DivergedError
 from prognet.evaluation.checks import names_of, require_distinct
-from prognet.evaluation.grid import updates_of
+from prognet.evaluation.comparing import updates_of
 from prognet.evaluation.harness import run
 from prognet.evaluation.observer import Observer, Silence
 from prognet.metrics import average_accuracy
