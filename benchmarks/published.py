@@ -22,7 +22,7 @@ from prognet.files import write_atomically
 from prognet.metrics import average_accuracy, forgetting, learning_accuracy
 from prognet.report import figures
 from prognet.results import Results, RunResult, load_results, to_json
-from prognet.statistics import Interval, t_interval
+from prognet.statistics import Interval, paired_difference, t_interval
 
 HERE = Path(__file__).parent
 README, FIGURES = HERE.parent / "README.md", HERE.parent / "docs" / "figures"
@@ -113,15 +113,20 @@ def markdown(benchmark: Benchmark, results: Results) -> str:
     lines = [
         f"**{benchmark.title}.** One epoch, Adam, lr 0.001, {SEEDS} seeds; mean ± half of the 95 % interval.",
         "",
-        "| strategy | average accuracy (%) | learning accuracy (%) | forgetting (points) | parameters |",
-        "|---|---|---|---|---|",
+        "| strategy | average accuracy (%) | learning accuracy (%) | progressive learns better by (points) "
+        "| forgetting (points) | parameters |",
+        "|---|---|---|---|---|---|",
     ]
+    learned = {
+        name: [learning_accuracy(run.accuracy) for run in results if run.strategy == name] for name in STRATEGIES
+    }
     for name in STRATEGIES:
         runs = [run for run in results if run.strategy == name]
-        cells = [percent([measure(run.accuracy) for run in runs]) for measure in (average_accuracy, learning_accuracy)]
+        cells = [percent([average_accuracy(run.accuracy) for run in runs]), percent(learned[name])]
+        cells.append("" if name == STRATEGIES[0] else gain(learned[STRATEGIES[0]], learned[name]))
         lost = "–" if len(runs[0].schedule) < 2 else percent([forgetting(run.accuracy) for run in runs])
         lines.append(f"| {name} | {' | '.join(cells)} | {lost} | {runs[0].costs[-1].parameters:,} |")
-    lines += [f"| *published:* {what} | {value} | | | |" for what, value in benchmark.published]
+    lines += [f"| *published:* {what} | {value} | | | | |" for what, value in benchmark.published]
     return "\n".join([*lines, "", f"Published figures: {benchmark.setup}.", ""])
 
 
@@ -131,6 +136,12 @@ def percent(values: Sequence[float]) -> str:
         return "0"
     interval: Interval = t_interval([100 * value for value in values])
     return f"{interval.mean:.2f} ± {interval.half_width:.2f}"
+
+
+def gain(ours: Sequence[float], theirs: Sequence[float]) -> str:
+    """The difference paired by seed, in points, with its 95 % interval."""
+    interval = paired_difference([100 * value for value in ours], [100 * value for value in theirs]).interval
+    return f"{interval.mean:+.2f} ± {interval.half_width:.2f}"
 
 
 def as_json(benchmark: Benchmark, results: Results) -> bytes:
