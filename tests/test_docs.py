@@ -247,3 +247,14 @@ def test_the_readme_has_a_place_for_results() -> None:
     text = read(README)
     assert text.count("<!-- results:begin -->") == text.count("<!-- results:end -->") == 1
     assert text.index("<!-- results:begin -->") < text.index("<!-- results:end -->")
+
+
+def test_the_tests_that_the_docs_name_exist() -> None:
+    named = set(re.findall(r"`(test_\w+)`", read(ROOT / "docs" / "correctness.md")))
+    there = {
+        name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)", read(path), re.M)
+    }
+    assert named
+    assert named - there == set()
