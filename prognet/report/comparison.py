@@ -12,7 +12,7 @@ from prognet.report.disparity import Disparity, disparities
 from prognet.report.estimates import Band, band, interval
 from prognet.report.frozen import FrozenPart, frozen_parts
 from prognet.report.grid import REFERENCES, Grid, Key, align
-from prognet.report.measures import ACCURACY, LEARNING, MEASURES
+from prognet.report.measures import ACCURACY, FURTHER, LEARNING, MEASURES
 from prognet.results import Floats, RunResult, StepCost
 from prognet.statistics import Interval
 
@@ -101,7 +101,7 @@ def compare(results: Sequence[RunResult]) -> Comparison:
             name: {key: measure.value(run, grid.peers(key)) for key, run in cells.items()}
             for name, cells in grid.runs.items()
         }
-        for measure in MEASURES
+        for measure in (*MEASURES, *FURTHER)
     }
     intervals = {key: {name: interval(cells) for name, cells in rows.items()} for key, rows in values.items()}
     return Comparison(

@@ -8,7 +8,7 @@ import numpy as np
 
 from prognet import metrics
 from prognet.report.grid import CUMULATIVE, INDEPENDENT, JOINT
-from prognet.report.units import COUNT, LOSS, PERCENT, POINTS, RATIO, SECONDS, Unit
+from prognet.report.units import COUNT, LOSS, NATS, PERCENT, POINTS, RATIO, SECONDS, Unit
 from prognet.results import Floats, LearningCurve, RunResult
 
 Peers = Mapping[str, RunResult]
@@ -61,6 +61,18 @@ def _lca(run: RunResult, peers: Peers) -> float:
     if beta is None:
         return nan
     return float(np.mean([metrics.learning_curve_area(c.updates, c.accuracy, beta) if c else nan for c in curves]))
+
+
+def _final(run: RunResult, name: str) -> float:
+    """The mean over all tasks of a metric after the last step; NaN where the run has no such metric."""
+    return float(np.mean(run.metrics[name][-1])) if name in run.metrics else nan
+
+
+def _forward_transfer(run: RunResult, peers: Peers) -> float:
+    if INDEPENDENT not in peers or run.n_tasks < 2:
+        return nan
+    pairs = list(zip(areas(run), areas(peers[INDEPENDENT]), strict=True))[1:]
+    return float(np.mean([metrics.relative_forward_transfer(float(own), float(other)) for own, other in pairs]))
 
 
 def _transfer_ratio(run: RunResult, peers: Peers) -> float:
@@ -193,3 +205,45 @@ MEASURES: tuple[Measure, ...] = (
         lambda run, peers: sum(cost.seconds for cost in run.costs),
     ),
 )
+
+FURTHER: tuple[Measure, ...] = (
+    Measure(
+        "macro_f1",
+        "macro F1 ↑",
+        PERCENT,
+        "Macro F1: the mean over the task's own classes of the F1 value, then over all tasks, after the last step.",
+        "F1 = 2 precision · recall / (precision + recall)",
+        "scikit-learn",
+        lambda run, peers: _final(run, "macro_f1"),
+    ),
+    Measure(
+        "auroc",
+        "AUROC ↑",
+        PERCENT,
+        "AUROC: the area under the ROC curve, one class against the rest, the mean over the task's own classes and "
+        "then over all tasks, after the last step; undefined where a test split lacks a class.",
+        "",
+        "scikit-learn",
+        lambda run, peers: _final(run, "auroc"),
+    ),
+    Measure(
+        "cross_entropy",
+        "cross-entropy ↓",
+        NATS,
+        "Cross-entropy: the mean over all tasks of the test loss after the last step, without label smoothing.",
+        "-(1/N) Σᵢ log p(yᵢ | xᵢ)",
+        "",
+        lambda run, peers: _final(run, "cross_entropy"),
+    ),
+    Measure(
+        "relative_forward_transfer",
+        "forward transfer ↑",
+        RATIO,
+        f"Forward transfer: what the area under a task's learning curve gains over {INDEPENDENT}, as a share of what "
+        "there was to gain, averaged over the tasks after the first.",
+        "(1/(T-1)) Σ_{j≥2} (AUC(j) - AUC_independent(j)) / (1 - AUC_independent(j))",
+        "Wolczyk et al. 2021 (Continual World)",
+        _forward_transfer,
+    ),
+)
+"""Measures beside the accuracy, in a table of their own."""

@@ -8,7 +8,7 @@ from math import isnan
 
 from prognet.report.comparison import Comparison
 from prognet.report.facts import Manifest, arguments, differing_settings, facts
-from prognet.report.measures import MEASURES
+from prognet.report.measures import FURTHER, MEASURES
 from prognet.report.notes import alarms, findings, notes
 from prognet.report.plots import PLOTS
 from prognet.report.reproduce import row_command, whole_command
@@ -70,7 +70,7 @@ def render_page(
         alarms=alarms(comparison),
         findings=findings(comparison),
         notes=notes(comparison),
-        measures=MEASURES,
+        measures=(*MEASURES, *FURTHER),
         from_manifest=bool(manifest),
         command=whole_command(manifest),
         rows=[Row(name, arguments(grid.first(name)), row_command(manifest, name)) for name in grid.strategies],

@@ -7,7 +7,7 @@ from prognet.report.comparison import COSTS, FORWARD, Comparison
 from prognet.report.differences import Difference
 from prognet.report.frozen import Verdict, count
 from prognet.report.grid import INDEPENDENT, WIDE
-from prognet.report.measures import MEASURES
+from prognet.report.measures import FURTHER, MEASURES
 from prognet.report.table import Column, Table, Value
 from prognet.report.units import (
     COUNT,
@@ -49,6 +49,7 @@ def make_tables(comparison: Comparison) -> dict[str, Table]:
     """Every table of the report, by name, which is also the name of its files."""
     tables = {
         "summary": summary_table(comparison),
+        "further": further_table(comparison),
         "differences-accuracy": difference_table(
             comparison.accuracy_differences, "Paired differences of average accuracy"
         ),
@@ -72,6 +73,20 @@ def summary_table(comparison: Comparison) -> Table:
     ]
     return Table(
         "Summary",
+        f"{_ONE_SEED if comparison.one_seed else _INTERVALS}. {_ZERO}",
+        (_STRATEGY, *columns, Column("seeds", "seeds", COUNT)),
+        tuple(rows),
+    )
+
+
+def further_table(comparison: Comparison) -> Table:
+    """One row per strategy, one column per measure beside the accuracy."""
+    columns = [Column(measure.key, measure.title, measure.unit) for measure in FURTHER]
+    rows: list[tuple[Value, ...]] = [
+        (s.name, *(s.measures[measure.key] for measure in FURTHER), float(s.seeds)) for s in comparison.summaries
+    ]
+    return Table(
+        "Beside the accuracy",
         f"{_ONE_SEED if comparison.one_seed else _INTERVALS}. {_ZERO}",
         (_STRATEGY, *columns, Column("seeds", "seeds", COUNT)),
         tuple(rows),

@@ -1,13 +1,14 @@
 from dataclasses import replace
 from math import isnan, nan
 
+import numpy as np
 import pytest
 
-from prognet.report.measures import MEASURES, areas, chance, own_curve, transfer_ratios
+from prognet.report.measures import FURTHER, MEASURES, areas, chance, own_curve, transfer_ratios
 from prognet.results import LearningCurve, RunResult
 from tests.helpers.results import make_run, run_with
 
-BY_KEY = {measure.key: measure.value for measure in MEASURES}
+BY_KEY = {measure.key: measure.value for measure in (*MEASURES, *FURTHER)}
 
 
 def with_curves(run: RunResult, *heights: float) -> RunResult:
@@ -89,4 +90,20 @@ def test_chance_follows_the_number_of_classes() -> None:
 
 
 def test_keys_and_titles_are_unique() -> None:
-    assert len({measure.key for measure in MEASURES}) == len({measure.title for measure in MEASURES}) == len(MEASURES)
+    every = (*MEASURES, *FURTHER)
+    assert len({measure.key for measure in every}) == len({measure.title for measure in every}) == len(every)
+
+
+@pytest.mark.parametrize("key", ["macro_f1", "auroc", "cross_entropy"])
+def test_other_metrics_are_those_after_the_last_step(key: str) -> None:
+    matrix = np.array([[0.5, nan], [0.2, 0.4]])
+    run = replace(make_run(n_tasks=2), metrics={"accuracy": R.accuracy[:2, :2], key: matrix})
+    assert BY_KEY[key](run, {}) == pytest.approx(0.3)  # (0.2 + 0.4) / 2
+    assert isnan(BY_KEY[key](replace(run, metrics={"accuracy": R.accuracy[:2, :2]}), {}))
+
+
+def test_forward_transfer_is_a_share_of_what_there_was_to_gain() -> None:
+    own, reference = with_curves(make_run(n_tasks=3), 0.9, 0.6, 0.8), with_curves(make_run(n_tasks=3), 0.5, 0.5, 0.5)
+    # (0.6 - 0.5) / 0.5 = 0.2 and (0.8 - 0.5) / 0.5 = 0.6, over 2; the first task has nothing to transfer from
+    assert BY_KEY["relative_forward_transfer"](own, {"independent": reference}) == pytest.approx(0.4)
+    assert isnan(BY_KEY["relative_forward_transfer"](own, {"progressive": own}))

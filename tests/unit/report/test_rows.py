@@ -11,6 +11,7 @@ def test_every_table_is_there_and_whole() -> None:
     found = report.tables(make_results(EVERYONE, seeds=2, orders=2, n_tasks=3))
     assert list(found) == [
         "summary",
+        "further",
         "differences-accuracy",
         "differences-learning",
         "tasks",
