@@ -44,7 +44,16 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_file_is_written(written: Path) -> None:
     found = {name for name in content(written) if not name.startswith("runs")}
-    tables = ("summary", "further", "differences-accuracy", "differences-learning", "tasks", "costs", "frozen", "digests")
+    tables = (
+        "summary",
+        "further",
+        "differences-accuracy",
+        "differences-learning",
+        "tasks",
+        "costs",
+        "frozen",
+        "digests",
+    )
     assert found == {
         "manifest.json",
         "report.html",
