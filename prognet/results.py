@@ -79,7 +79,7 @@ class StepCost:
     samples: int
     """Training samples seen, with repetitions."""
     training_flops: float
-    """Floating point operations of all forward and backward passes of training."""
+    """Operations of all forward and backward passes of training: of the first batch of a fit, times samples."""
     forward_flops: tuple[float, ...]
     """Operations to predict one sample of each task, NaN for a task not learned yet; length T."""
     seconds: float

@@ -1,4 +1,4 @@
-"""What a step cost, and how large the learner is: counted, not estimated."""
+"""What a step cost, and how large the learner is."""
 
 import sys
 from collections.abc import Sequence
@@ -11,11 +11,6 @@ from prognet.engine.digest import tensors_of
 from prognet.strategies.base import Strategy, example_of
 from prognet.streams.task import Task
 from prognet.training import counting_flops, evaluating
-
-
-def count_parameters(module: nn.Module) -> int:
-    """All parameters of a module, each counted once."""
-    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def stored_bytes(module: nn.Module) -> int:

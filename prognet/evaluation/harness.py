@@ -16,7 +16,7 @@ from prognet.backbones import describe_backbone
 from prognet.config import Measurement, Training
 from prognet.errors import FrozenColumnError
 from prognet.evaluation.checks import SCHEDULES, check_request
-from prognet.evaluation.costs import count_parameters, forward_flops, peak_memory, reset_peak_memory, stored_bytes
+from prognet.evaluation.costs import forward_flops, peak_memory, reset_peak_memory, stored_bytes
 from prognet.evaluation.environment import describe_environment, resolve_device, resolve_threads
 from prognet.evaluation.store import RunStore, check_same_environment, check_same_run
 from prognet.results import Floats, RunResult, StepCost, to_json
@@ -24,7 +24,7 @@ from prognet.strategies import Strategy, describe_strategy
 from prognet.streams.schedules import Schedule
 from prognet.streams.stream import Stream
 from prognet.streams.task import Task
-from prognet.training import Session, evaluating, outputs_of
+from prognet.training import Session, count_parameters, evaluating, outputs_of
 from prognet.training.session import ignore_progress
 
 

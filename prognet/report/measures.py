@@ -190,9 +190,11 @@ MEASURES: tuple[Measure, ...] = (
         "training_flops",
         "training FLOPs ↓",
         COUNT,
-        "Training FLOPs: operations of all forward and backward passes of training, evaluation left out.",
+        "Training FLOPs: operations of all forward and backward passes of training, evaluation left out. They "
+        "are counted in the first batch of each step and taken in proportion to the samples seen; with heads of "
+        "different sizes in one joint batch that is an approximation.",
         "",
-        "counted",
+        "counted in the first batch",
         lambda run, peers: sum(cost.training_flops for cost in run.costs),
     ),
     Measure(

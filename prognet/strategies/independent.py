@@ -13,7 +13,7 @@ from prognet.seeds import derive_seed
 from prognet.strategies.base import Backbone, Strategy, single
 from prognet.strategies.columns import TaskColumns
 from prognet.streams.task import Task
-from prognet.training import seeded
+from prognet.training import count_parameters, seeded
 
 _WIDEST = 64.0
 _HALVINGS = 40
@@ -132,8 +132,3 @@ def matching_width(build: Callable[[float], nn.Module], target: int) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if size(middle) <= target else (low, middle)
     return min((low, high), key=lambda width: abs(size(width) - target))
-
-
-def count_parameters(module: nn.Module) -> int:
-    """The number of parameters, each counted once."""
-    return sum(parameter.numel() for parameter in module.parameters())

@@ -4,6 +4,7 @@ from prognet.training.batches import Sampling as Sampling
 from prognet.training.loop import Forward as Forward
 from prognet.training.loop import fit as fit
 from prognet.training.measuring import Predict as Predict
+from prognet.training.measuring import count_parameters as count_parameters
 from prognet.training.measuring import counting_flops as counting_flops
 from prognet.training.measuring import evaluating as evaluating
 from prognet.training.measuring import outputs_of as outputs_of

@@ -1,4 +1,4 @@
-"""Looking at a learner without changing it: outputs over a split, learning curves, operations."""
+"""Looking at a learner without changing it: outputs over a split, learning curves, operations, parameters."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -110,3 +110,8 @@ def counting_flops() -> Iterator[FlopCounterMode]:
             yield counter
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
+
+
+def count_parameters(module: nn.Module) -> int:
+    """All parameters of a module, each counted once."""
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -43,7 +43,7 @@ class FitRecord:
     samples: int
     """Training samples seen, with repetitions."""
     flops: float
-    """Operations of all forward and backward passes."""
+    """Operations of all forward and backward passes: counted in the first batch, in proportion to the samples."""
     seconds: float
     """Wall time without the measurements."""
     measuring_seconds: float

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from prognet.evaluation.costs import count_parameters, forward_flops, peak_memory, reset_peak_memory, stored_bytes
+from prognet.evaluation.costs import forward_flops, peak_memory, reset_peak_memory, stored_bytes
 from prognet.strategies import FineTune, HeadOnly, Independent, MultiTask, Progressive, Strategy
-from prognet.training import loop
+from prognet.training import count_parameters, loop
 from tests.helpers.runs import NORMED, PLAIN, modes, quick_run
 from tests.helpers.streams import make_stream
 

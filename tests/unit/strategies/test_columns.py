@@ -11,7 +11,8 @@ from prognet.config import Training
 from prognet.engine import LinearAdapter, MLPAdapter
 from prognet.errors import ConfigError, ControlUnavailableError, SiteError
 from prognet.strategies import Independent, IndependentWide, Progressive, ProgressiveRandom
-from prognet.strategies.independent import column_parameters, count_parameters, matching_width
+from prognet.strategies.independent import column_parameters, matching_width
+from prognet.training import count_parameters
 from tests.helpers.plain import assert_equal_numbers, assert_other_numbers, plain_network
 from tests.helpers.runs import FROZEN, KINDS, NORMED, PLAIN, column_of, learn_all, network_of, quick_run, with_session
 from tests.helpers.streams import make_stream, make_task
