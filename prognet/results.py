@@ -115,6 +115,8 @@ class RunResult:
     """One for each step."""
     digests: tuple[Mapping[str, str], ...]
     """After each step, the SHA-256 of every frozen part, by its name, e.g. `"column 0"`."""
+    choices: tuple[Mapping[str, Any], ...] = ()
+    """What the strategy decided from data in each step, e.g. the sources of a column, as JSON values."""
     config: Mapping[str, Any]
     """The whole configuration of the run, as JSON values."""
     environment: Mapping[str, Any]
@@ -251,6 +253,7 @@ def result_from_json(document: Mapping[str, Any]) -> RunResult:
     values["curves"] = tuple(LearningCurve(**_numbers(curve)) for curve in values["curves"])
     values["costs"] = tuple(StepCost(**_numbers(cost)) for cost in values["costs"])
     values["digests"] = tuple(dict(step) for step in values["digests"])
+    values["choices"] = tuple(dict(step) for step in values["choices"])
     return RunResult(**values)
 
 

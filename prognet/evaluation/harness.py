@@ -99,7 +99,13 @@ def run(
         return _learn_stream(deepcopy(strategy), stream, settings, store, begun)
 
 
-def rebuild(strategy: Strategy, tasks: Sequence[Task], steps: Schedule, session: Session) -> Strategy:
+def rebuild(
+    strategy: Strategy,
+    tasks: Sequence[Task],
+    steps: Schedule,
+    session: Session,
+    choices: Sequence[Mapping[str, Any]] = (),
+) -> Strategy:
     """A strategy with everything that it builds in `steps`, untrained: ready for the tensors of a stored run.
 
     Args:
@@ -107,10 +113,12 @@ def rebuild(strategy: Strategy, tasks: Sequence[Task], steps: Schedule, session:
         tasks: the tasks of the stream, or their outlines.
         steps: the steps of the schedule that were finished.
         session: the settings of the run.
+        choices: what the strategy decided from data at each of the steps; without, it decides from no data.
     """
     learner = deepcopy(strategy)
     for step, group in enumerate(steps):
-        learner.session = replace(session.without_training(), step=step)
+        choice = choices[step] if step < len(choices) else None
+        learner.session = replace(session.without_training(), step=step, choice=choice)
         learner.learn([tasks[label].outline() for label in group])
     learner.records.clear()
     return learner
@@ -121,7 +129,7 @@ def _learn_stream(
 ) -> RunResult:
     schedule = schedule_of(learner, stream)
     if result.schedule and store is not None:
-        learner = rebuild(learner, stream, result.schedule, settings)
+        learner = rebuild(learner, stream, result.schedule, settings, result.choices)
         store.load_weights(learner, result)
         settings.advance(sum(cost.updates for cost in result.costs))
     for step in range(len(result.schedule), len(schedule)):
@@ -138,7 +146,7 @@ def _learn_stream(
 def _take_step(learner: Strategy, stream: Stream, group: Sequence[int], result: RunResult) -> RunResult:
     """Learns one group of tasks and evaluates all tasks learned so far -> the result with one more row."""
     session = learner.current_session()
-    before, n_records = count_parameters(learner), len(learner.records)
+    before, n_records, n_choices = count_parameters(learner), len(learner.records), len(learner.choices)
     reset_peak_memory(session.device)
     learner.learn([stream[label] for label in group])
     records = learner.records[n_records:]
@@ -166,6 +174,7 @@ def _take_step(learner: Strategy, stream: Stream, group: Sequence[int], result: 
         curves=(*result.curves, *(curve for record in records for curve in record.curves)),
         costs=(*result.costs, cost),
         digests=(*result.digests, digests),
+        choices=(*result.choices, _merged(learner.choices[n_choices:])),
     )
 
 
@@ -193,6 +202,12 @@ def evaluate(
             for name, value in task.objective.metrics(outputs, task.test.y).items():
                 rows.setdefault(name, [nan] * len(stream))[label] = value
     return rows
+
+
+def _merged(choices: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """What was decided in one step, as JSON values; a step has one decision at most."""
+    plain: dict[str, Any] = to_json({name: value for choice in choices for name, value in choice.items()})
+    return plain
 
 
 def _unchanged(result: RunResult, learner: Strategy) -> Mapping[str, str]:

@@ -97,7 +97,7 @@ def _rebuilt(result: RunResult, backbone: Backbone) -> Strategy:
         training=Training(epochs=0), measurement=Measurement(), seed=result.seed, device=torch.device("cpu")
     )
     tasks = [outline_of(summary, Classification(summary.n_classes)) for summary in result.tasks]
-    return rebuild(strategy, tasks, result.schedule, session)
+    return rebuild(strategy, tasks, result.schedule, session, result.choices)
 
 
 def _backbone_of(result: RunResult) -> Backbone:

@@ -23,8 +23,8 @@ class Strategy(nn.Module, ABC):
 
     A strategy of one's own implements `learn` and `predict`, builds networks with `build` and trains them with `fit`;
     the harness gives it a session, evaluates it, counts its parameters and operations, and stores its tensors. What
-    `learn` builds must depend on the tasks' shapes and the seed only, so that a stored run can be rebuilt without
-    training.
+    `learn` builds must depend on the tasks' shapes, the seed and what was decided with `choose` only, so that a stored
+    run can be rebuilt without training and without data.
     """
 
     schedule: ScheduleName = "sequential"
@@ -44,6 +44,7 @@ class Strategy(nn.Module, ABC):
         self.backbone, self.name = backbone, name
         self.session: Session | None = None
         self.records: list[FitRecord] = []
+        self.choices: list[Mapping[str, Any]] = []
 
     @abstractmethod
     def learn(self, tasks: Sequence[Task]) -> None:
@@ -81,6 +82,17 @@ class Strategy(nn.Module, ABC):
         if self.session is None:
             raise ConfigError("strategy: required a session, found none; let `prognet.run` call `learn`.")
         return self.session
+
+    def choose(self, decide: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+        """What is decided from the data of a step, once: by `decide`, or as the run decided that is being rebuilt.
+
+        Args:
+            decide: makes the decision, JSON values by name; it is stored with the run.
+        """
+        stored = self.current_session().choice
+        choice = dict(decide()) if stored is None else stored
+        self.choices.append(choice)
+        return choice
 
     def build(self, task: Task, purpose: str = "backbone") -> nn.Module:
         """A network for the task on the session's device; its initialisation depends on (seed, task, purpose) alone."""

@@ -1,8 +1,9 @@
 """What a strategy is told when it learns, and what it reports of it: plain values."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -24,6 +25,8 @@ class Session:
     device: torch.device
     step: int = 0
     """Step of the schedule, counted from 0."""
+    choice: Mapping[str, Any] | None = None
+    """What a stored run decided at this step; None where it is to be decided."""
     advance: Callable[[int], None] = ignore_progress
     """Told the number of updates that were done since it was told last."""
 
