@@ -1,4 +1,4 @@
-"""Backbones: frozen descriptions of networks, each called with (input_shape, n_classes, width=1.0) to build one.
+"""Backbones: frozen descriptions of networks, each called with (input_shape, n_classes) to build one.
 
     backbone = mlp(hidden=(100, 100))
     network = backbone((1, 28, 28), 10)  # a fresh nn.Module: (B, 1, 28, 28) -> logits (B, 10)
@@ -9,6 +9,7 @@ A function of one's own, `(input_shape, n_classes) -> nn.Module` with an optiona
 from prognet.backbones.convolutional import cnn
 from prognet.backbones.dense import mlp
 from prognet.backbones.describe import Backbone, BackboneSpecification, accepts_width, describe_backbone
+from prognet.backbones.libraries import timm, torchvision
 from prognet.backbones.residual import resnet18
 from prognet.backbones.transformer import vit_tiny
 
@@ -20,5 +21,7 @@ __all__ = [
     "describe_backbone",
     "mlp",
     "resnet18",
+    "timm",
+    "torchvision",
     "vit_tiny",
 ]

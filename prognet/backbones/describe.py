@@ -22,13 +22,15 @@ class BackboneSpecification(ABC):
     """The name of that function in `prognet.backbones`."""
 
     @abstractmethod
-    def __call__(self, input_shape: Sequence[int], n_classes: int, width: float = 1.0) -> nn.Module:
+    def __call__(self, input_shape: Sequence[int], n_classes: int) -> nn.Module:
         """Builds a network with fresh parameters: (B, *input_shape) -> logits (B, n_classes).
+
+        Those that can be widened have a third argument, `width=1.0`: a factor on the number of units of every hidden
+        layer, with which parameters never decrease.
 
         Args:
             input_shape: shape of one sample, channels first.
             n_classes: number of logits.
-            width: factor on the number of units of every hidden layer; parameters never decrease with it.
 
         Raises:
             ConfigError: when such a network cannot be built.

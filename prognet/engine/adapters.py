@@ -9,7 +9,8 @@ Which form a lateral takes is read off the site:
 - vectors (D,): dense projections;
 - images (C, *spatial): every source is average-pooled to the spatial size of the site's output, then projected by 1x1
   convolutions; with `kernel="layer"` the last projection has the kernel, stride and padding of the layer itself;
-- tokens (N, D): projections of the last dimension, each source behind a LayerNorm.
+- tokens (N, D), and images with features last (H, W, D): projections of the last dimension, each source behind a
+  LayerNorm, and average-pooled where the site changes the number of positions.
 """
 
 from abc import ABC, abstractmethod
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from prognet.engine.sites import Geometry, Site
+from prognet.engine.solved import SolvedLateral
 from prognet.errors import ConfigError, SiteError
 
 Kernel = Literal["1x1", "layer"]
@@ -94,6 +96,9 @@ class MLPAdapter(Adapter):
     """U = 0, so that a new column starts as the independent network; False for torch's default initialisation."""
     kernel: Kernel = "1x1"
     """Convolution sites: pooled 1x1 projections, or U with the geometry of the layer itself."""
+    solved_output: bool = False
+    """At the output layer, beside this, a linear lateral that whoever trains the column solves in closed form; see
+    `prognet.engine.solved`."""
 
     def __post_init__(self) -> None:
         _check_kernel(self.kernel)
@@ -107,11 +112,18 @@ class MLPAdapter(Adapter):
         """The choices of the paper: random U, small alpha, the layer's own kernel at convolutions (appendix C)."""
         return MLPAdapter(alpha=0.1, zero_init=False, kernel="layer")
 
+    @staticmethod
+    def transfer() -> "MLPAdapter":
+        """The laterals with which few samples were learned best: they begin quietly, and the output is solved."""
+        return MLPAdapter(alpha=0.1, solved_output=True)
+
     def build(self, senders: Sequence[Site], site: Site) -> nn.Module:
         form = _Form(senders, site, self.kernel)
         hidden = self.width(form.own_features)
         V, U = form.reduce(hidden), form.expand(hidden)
-        return MLPLateral(form.align, V, _zeroed(U) if self.zero_init else U, len(senders), self.alpha, form.dim)
+        lateral = MLPLateral(form.align, V, _zeroed(U) if self.zero_init else U, len(senders), self.alpha, form.dim)
+        solved = self.solved_output and site.output and len(site.in_shape) == len(site.out_shape) == 1
+        return SolvedLateral(lateral, form.features, site.out_shape[0]) if solved else lateral
 
     def width(self, n: int) -> int:
         """The hidden width for a site with n input features."""
@@ -136,7 +148,7 @@ class LinearLateral(nn.Module):
 class MLPLateral(nn.Module):
     """a = U relu(V concat_j(alpha_j h_j) + c)."""
 
-    def __init__(self, align: "Align", V: nn.Module, U: nn.Module, n_sources: int, alpha: float, dim: int) -> None:
+    def __init__(self, align: nn.Module, V: nn.Module, U: nn.Module, n_sources: int, alpha: float, dim: int) -> None:
         super().__init__()
         self.align, self.V, self.U, self.dim = align, V, U, dim
         self.alpha = nn.Parameter(torch.full((n_sources,), float(alpha)))
@@ -150,7 +162,7 @@ class MLPLateral(nn.Module):
 
 
 class Align(nn.Module):
-    """Brings the sources to the size at which they are joined: pooled images, flat where the target is a vector."""
+    """Brings the sources to the size at which they are joined: normed tokens, pooled positions, flat for a vector."""
 
     def __init__(self, spatial: tuple[int, ...], flatten: bool, norms: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -158,16 +170,19 @@ class Align(nn.Module):
         self.norms = nn.ModuleList(norms)
 
     def forward(self, sources: Sequence[Tensor]) -> list[Tensor]:
-        """The sources, each with the spatial size `spatial`."""
+        """The sources, each with the positions `spatial`; without those, with their own."""
         if self.norms:
-            return [norm(h) for norm, h in zip(self.norms, sources, strict=True)]  # tokens: (B, N, D)
-        if not self.spatial:
-            return list(sources)
-        pool = _POOLS[len(self.spatial)]
-        pooled = [
-            h if tuple(h.shape[2:]) == self.spatial else pool(h, self.spatial) for h in sources
-        ]  # (B, C, *spatial)
-        return [h.flatten(1) for h in pooled] if self.flatten else pooled
+            sources = [norm(h) for norm, h in zip(self.norms, sources, strict=True)]  # tokens: (B, *positions, D)
+        return [self._pooled(h) for h in sources] if self.spatial else list(sources)
+
+    def _pooled(self, h: Tensor) -> Tensor:
+        if self.norms:
+            h = h.movedim(-1, 1)  # (B, D, *positions)
+        if tuple(h.shape[2:]) != self.spatial:
+            h = _POOLS[len(self.spatial)](h, self.spatial)
+        if self.flatten:
+            return h.flatten(1)
+        return h.movedim(1, -1) if self.norms else h
 
     def extra_repr(self) -> str:
         return f"spatial={self.spatial}, flatten={self.flatten}"
@@ -189,12 +204,16 @@ class _Form:
 
     def _align(self, senders: Sequence[Site]) -> Align:
         site = self._site
+        rank = len(site.in_shape) - 1
         if site.channels == "first":
-            rank = len(site.in_shape) - 1
             spatial = site.in_shape[1:] if self._geometry else site.out_shape[1:] if self._images else (1,) * rank
             return Align(spatial, flatten=not self._images, norms=())
-        tokens = len(site.in_shape) > 1
-        return Align((), flatten=False, norms=[nn.LayerNorm(s.in_shape[-1]) for s in senders] if tokens else ())
+        norms = [nn.LayerNorm(sender.in_shape[-1]) for sender in senders] if rank else ()
+        if rank and len(site.out_shape) == 1:
+            return Align((1,) * rank, flatten=True, norms=norms)
+        positions = site.out_shape[:-1]
+        moved = any(sender.in_shape[:-1] != positions for sender in senders)
+        return Align(positions if moved else (), flatten=False, norms=norms)
 
     def reduce(self, hidden: int) -> nn.Module:
         """V: from all source features to the hidden width, with a bias that starts at 0.
@@ -245,16 +264,16 @@ def _check_kernel(kernel: str) -> None:
 
 
 def _check_shapes(senders: Sequence[Site], site: Site) -> None:
-    tokens = site.channels == "last" and len(site.in_shape) > 1
-    joined = len(site.out_shape) == 1 or len(site.out_shape) == len(site.in_shape)
-    if not joined or (tokens and site.out_shape[:-1] != site.in_shape[:-1]):
+    if len(site.out_shape) not in (1, len(site.in_shape)) or len(site.in_shape) > 4:
         raise SiteError(
-            f"site {site.name!r}: required an output of the same rank as its input {site.in_shape}, or a vector after "
-            f"an image, found {site.out_shape}; choose another site."
+            f"site {site.name!r}: required an output of the same rank as its input {site.in_shape}, of at most three "
+            f"dimensions beside the features, or a vector, found {site.out_shape}; choose another site."
         )
+    # Images differ in resolution; in a sequence a position has a meaning, such as that of a class token.
+    sequence = site.channels == "last" and len(site.in_shape) == 2
     for sender in senders:
         same = sender.channels == site.channels and len(sender.in_shape) == len(site.in_shape)
-        if not same or (tokens and sender.in_shape[:-1] != site.in_shape[:-1]):
+        if not same or (sequence and sender.in_shape[:-1] != site.in_shape[:-1]):
             raise SiteError(
                 f"site {site.name!r}: required an input like the new column's {site.in_shape} in every source column, "
                 f"found {sender.in_shape}; choose sites at which the columns agree but for their features."

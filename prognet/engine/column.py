@@ -1,17 +1,19 @@
 """A column: a plain network whose sites are read by later columns and receive laterals from earlier ones."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 
 import torch
 from torch import Tensor, nn
 
 from prognet.engine.adapters import Adapter
+from prognet.engine.digest import digest_from, fingerprints, structure_of
+from prognet.engine.freezing import Freezable
 from prognet.engine.sites import Activations, Site, Visit, attach
-from prognet.errors import ConfigError, SiteError
+from prognet.errors import ConfigError, FrozenColumnError, SiteError
 
 
-class Column(nn.Module):
+class Column(Freezable):
     r"""One column of a progressive network; at every site s of column k
 
         y_s = m_s(x_s) + a_s(x_s^(1), ..., x_s^(k-1))
@@ -30,6 +32,7 @@ class Column(nn.Module):
         senders: Sequence[Sequence[Site]] = (),
         adapter: Adapter | None = None,
         sources: Sequence[int] = (),
+        reads: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         """Makes the adapters and hooks the backbone for good.
 
@@ -39,6 +42,7 @@ class Column(nn.Module):
             senders: the sites of each source column that have a name in `sites`, in the order of `sources`.
             adapter: how laterals are built; not needed without sources.
             sources: indices of the source columns in their network.
+            reads: those sources from which a site has a lateral, by its name; None for all of them at every site.
 
         Raises:
             SiteError: when a source lacks a site, or the shapes cannot be joined.
@@ -47,13 +51,15 @@ class Column(nn.Module):
         self.sites = tuple(sites)
         self.sources = tuple(sources)
         self.adapter = adapter if self.sources else None
-        self.frozen = False
+        self.reads = self._checked({site.name: self.sources for site in self.sites} if reads is None else reads)
+        self.output_shape: tuple[int, ...] = ()
         self.backbone = backbone
         self.adapters = nn.ModuleDict()
         if self.adapter is not None:
+            by_source = dict(zip(self.sources, senders, strict=True))
             for site in self.sites:
-                module = self.adapter.build([_site_named(site.name, sender) for sender in senders], site)
-                self.adapters[_key(site.name)] = _like(module, backbone)
+                if read := [_site_named(site.name, by_source[source]) for source in self.reads[site.name]]:
+                    self.adapters[_key(site.name)] = _like(self.adapter.build(read, site), backbone)
         self._visit = Visit(self._join)
         attach(backbone, [site.name for site in self.sites], self._visit)
 
@@ -85,14 +91,16 @@ class Column(nn.Module):
 
     def _join(self, name: str, output: Tensor, past: Sequence[Activations]) -> Tensor:
         """y_s = m_s(x_s) + a_s(past)."""
-        if not self.sources:
+        read = self.reads[name]
+        if not read:
             return output
         if self._visit.with_gradients and not torch.is_grad_enabled() and not self.frozen:
             raise SiteError(
                 f"site {name!r}: required gradients as in the rest of the column, found them off, so that its lateral "
                 "would not learn; choose as site the block that holds the no_grad or the checkpoint."
             )
-        lateral: Tensor = self.adapters[_key(name)]([activations[name] for activations in past])
+        handed = [past[place][name] for place, source in enumerate(self.sources) if source in read]
+        lateral: Tensor = self.adapters[_key(name)](handed)
         if lateral.shape != output.shape:
             raise SiteError(
                 f"site {name!r}: required a lateral of the shape of the output {tuple(output.shape)}, found "
@@ -100,18 +108,66 @@ class Column(nn.Module):
             )
         return output + lateral
 
-    def freeze(self) -> "Column":
-        """Ends learning for good: evaluation mode, no gradients; returns the column."""
-        self.frozen = True
-        self.requires_grad_(False)
-        for parameter in self.parameters():
-            parameter.grad = None
-        return self.train(False)
+    def lateral(self, site: str) -> nn.Module | None:
+        """The adapter of a site; None where it has none."""
+        return self.adapters[_key(site)] if self.reads[site] else None
 
-    def train(self, mode: bool = True) -> "Column":
-        """As in torch, but a frozen column stays in evaluation mode, with its BatchNorm statistics and dropout."""
-        super().train(mode and not self.frozen)
-        return self
+    def narrow(self, laterals: Mapping[str, tuple[Sequence[int], nn.Module]]) -> None:
+        """Puts narrower laterals in the place of those there are; a source that no site reads any more is let go.
+
+        Args:
+            laterals: by site, the sources that it still reads and the adapter for them; no lateral where it is missing.
+
+        Raises:
+            FrozenColumnError: when the column is frozen.
+            ConfigError: when there is no such site, or a source is none of the column's.
+        """
+        if self.frozen:
+            raise FrozenColumnError("column: required one that is not frozen, found a frozen one; prune it before.")
+        self.reads = self._checked({site: read for site, (read, _) in laterals.items()})
+        left = {source for read in self.reads.values() for source in read}
+        self.sources = tuple(source for source in self.sources if source in left)
+        self.adapter = self.adapter if self.sources else None
+        self.adapters = nn.ModuleDict({_key(site): module for site, (read, module) in laterals.items() if read})
+
+    def renumber(self, numbers: Mapping[int, int]) -> None:
+        """Gives the source columns other indices, in the same order: for a column that moves into another network."""
+        self.sources = tuple(numbers[source] for source in self.sources)
+        self.reads = {site: tuple(numbers[source] for source in read) for site, read in self.reads.items()}
+
+    @property
+    def pruned(self) -> bool:
+        """Whether a site lacks the lateral from a source that another site reads."""
+        return any(read != self.sources for read in self.reads.values())
+
+    def _checked(self, reads: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
+        names = [site.name for site in self.sites]
+        for name, read in reads.items():
+            if name not in names or not set(read) <= set(self.sources):
+                raise ConfigError(
+                    f"reads: required sites {names} and sources {list(self.sources)}, found {list(read)} at {name!r}."
+                )
+        return {name: tuple(source for source in self.sources if source in reads.get(name, ())) for name in names}
+
+    def structure(self) -> str:
+        """All that decides the output and is no tensor, as text: sites, adapter, modules and their settings.
+
+        Which columns are read is no part of it: that is in their digests, so a column keeps its own in another network.
+        """
+        adapter = None if self.adapter is None else self.adapter.describe()
+        parts = [f"backbone\n{structure_of(self.backbone)}", f"adapters\n{structure_of(self.adapters)}"]
+        if self.pruned:
+            places = {site: [self.sources.index(source) for source in read] for site, read in self.reads.items()}
+            parts.append(f"reads {places!r}")
+        return "\n".join([f"sites {self.sites!r}", f"adapter {adapter!r}", *parts])
+
+    def digest(self, source_digests: Sequence[str]) -> str:
+        """SHA-256, in hexadecimal, over all that decides the output.
+
+        Args:
+            source_digests: the digests of the source columns, in their order.
+        """
+        return digest_from(self.structure(), fingerprints(self), source_digests)
 
     def extra_repr(self) -> str:
         return f"sources={list(self.sources)}, frozen={self.frozen}"

@@ -1,16 +1,20 @@
 """The progressive network: columns in the order in which they were added, all but the newest one frozen."""
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from itertools import chain
 from pathlib import Path
+from typing import Self
 
 from torch import Tensor, nn
 
 from prognet.engine.adapters import Adapter, MLPAdapter
 from prognet.engine.column import Column
-from prognet.engine.digest import column_digest
-from prognet.engine.probe import probe
+from prognet.engine.export import export_column
+from prognet.engine.folder import load_columns, save_columns
+from prognet.engine.probe import Sites, probe
 from prognet.engine.sites import Activations
+from prognet.engine.size import warn_of_size
 from prognet.errors import ConfigError, FrozenColumnError, SiteError
 
 
@@ -44,7 +48,7 @@ class ProgressiveNetwork(nn.Module):
         self,
         backbone: nn.Module,
         example: Tensor,
-        sites: Sequence[str] | None = None,
+        sites: Sites = None,
         *,
         adapter: Adapter | None = None,
         sources: Sequence[int] | None = None,
@@ -54,7 +58,7 @@ class ProgressiveNetwork(nn.Module):
         Args:
             backbone: a network from one tensor to one tensor; it becomes part of the column.
             example: an input batch (B, *input_shape), the same input shape for all columns.
-            sites: names or globs of the sites; None for the defaults of `probe`.
+            sites: names or globs of the sites, `"leaves"` or `"blocks"`; None for the defaults of `probe`.
             adapter: the lateral connections of this column; None for those of the network.
             sources: the columns it reads, by index; None for all.
 
@@ -75,6 +79,8 @@ class ProgressiveNetwork(nn.Module):
             )
         senders = [self.column(source).sites for source in sources]
         column = Column(backbone, found.sites, senders, adapter or self.adapter, sources)
+        column.output_shape = found.output_shape
+        warn_of_size([self.column(index) for index in range(len(self))], column)
         self.freeze()
         self.columns.append(column)
         self.input_shape = tuple(example.shape[1:])
@@ -131,31 +137,27 @@ class ProgressiveNetwork(nn.Module):
 
     def freeze(self) -> None:
         """Freezes every column, also against an earlier `requires_grad_(True)`."""
-        for index in range(len(self)):
-            self.column(index).freeze()
+        for column in self._all():
+            column.freeze()
 
     def check_frozen(self) -> None:
-        """Checks that no frozen column could learn.
+        """Checks that no frozen column could learn, and that none has been written into since it was frozen.
 
         Raises:
-            FrozenColumnError: when a parameter of a frozen column has been unfrozen, or its mode was changed.
+            FrozenColumnError: when a parameter has been unfrozen, a mode was changed, or a tensor has other numbers;
+                the message names the first one.
         """
-        for index in range(len(self)):
-            column = self.column(index)
-            if not column.frozen:
-                continue
-            for name, parameter in column.named_parameters():
-                if parameter.requires_grad:
-                    raise FrozenColumnError(
-                        f"column {index}: required frozen parameters, found requires_grad=True at {name!r}; call "
-                        "freeze() on the network instead of requires_grad_() on its parts."
-                    )
-            for name, module in column.named_modules():
-                if module.training:
-                    raise FrozenColumnError(
-                        f"column {index}: required evaluation mode, found training mode at {name!r}; call train() on "
-                        "the network, which leaves frozen columns alone."
-                    )
+        for index, column in enumerate(self._all()):
+            if (problem := column.problem()) is not None:
+                raise FrozenColumnError(f"column {index}: {problem}")
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """As in torch, but frozen columns stay as they are."""
+        super().requires_grad_(requires_grad)
+        for column in self._all():
+            if column.frozen:
+                column.requires_grad_(False)
+        return self
 
     def digest(self, column: int) -> str:
         """SHA-256, in hexadecimal, over all that decides the output of a column: its parameters, buffers, structure,
@@ -163,31 +165,69 @@ class ProgressiveNetwork(nn.Module):
 
         Raises:
             ConfigError: when there is no such column.
+            FrozenColumnError: when a frozen column that it covers could learn.
         """
-        digests: dict[int, str] = {}
         self.column(column)
-        for index in self.closure([column]):
-            part = self.column(index)
-            digests[index] = column_digest(part, [digests[source] for source in part.sources])
-        return digests[column]
+        kept = self.closure([column])
+        return self._digests(kept)[column]
 
     def digests(self) -> dict[int, str]:
-        """The digest of every column, each computed once."""
-        digests: dict[int, str] = {}
-        for index in range(len(self)):
-            part = self.column(index)
-            digests[index] = column_digest(part, [digests[source] for source in part.sources])
-        return digests
+        """The digest of every column, each computed once; as `digest`."""
+        return self._digests(range(len(self)))
 
-    def save(self, directory: str | Path) -> None:
-        """Writes the network into a directory: `weights.safetensors` and `manifest.json`.
+    def extract(self, column: int) -> "ProgressiveNetwork":
+        """A network of its own that holds one column and what this one reads, directly or through others, no more.
+
+        Its columns are those of `closure([column])` in the same order, numbered anew from 0, so that the wanted one is
+        the last. They are copies, with the outputs and the digests of the originals.
 
         Raises:
-            RunFolderError: when it cannot be written.
+            ConfigError: when there is no such column.
         """
-        from prognet.engine.checkpoint import save_network
+        self.column(column)
+        kept = self.closure([column])
+        network = ProgressiveNetwork(self.adapter)
+        network.input_shape, network.training = self.input_shape, self.training
+        for index in kept:
+            part = deepcopy(self.column(index))
+            part.renumber({source: number for number, source in enumerate(kept)})
+            network.columns.append(part)
+        return network
 
-        save_network(self, Path(directory))
+    def export(self, column: int, path: str | Path, example: Tensor | None = None) -> Path:
+        """Writes the function of one column, in evaluation mode, for use without prognet and with any batch size.
+
+        The file holds what the column needs and nothing else: of the columns it reads only the layers that decide its
+        output. It computes on the CPU until it is moved.
+
+        Args:
+            column: the index of the column.
+            path: a file that ends in `.pt2`, for torch.export, or `.onnx` (needs `pip install prognet[onnx]`).
+            example: an input batch (B, *input_shape), B > 1, where the input is not of the parameters' own type.
+
+        Returns:
+            The path.
+
+        Raises:
+            ConfigError: when there is no such column, or the path has another ending.
+            ExportError: when the column cannot be expressed in that form, or its packages are missing.
+        """
+        network = self.extract(column)
+        network.freeze()
+        return export_column(network.eval().to("cpu"), len(network) - 1, Path(path), example)
+
+    def save(self, directory: str | Path, probe: Tensor | None = None) -> None:
+        """Writes the network into a directory: weights as safetensors, and `manifest.json`, which names them.
+
+        Args:
+            directory: where to; a network that was saved there before is replaced, and is whole until then.
+            probe: inputs (B, *input_shape), best 64 of them, that are stored with what every column says to them in
+                evaluation mode, so that `prognet verify` can compute it anew.
+
+        Raises:
+            RunFolderError: when it cannot be written; what was there before is still there.
+        """
+        save_columns(Path(directory), self.columns, self.adapter, self.input_shape, probe)
 
     @staticmethod
     def load(directory: str | Path, build: Callable[[int], nn.Module]) -> "ProgressiveNetwork":
@@ -200,9 +240,28 @@ class ProgressiveNetwork(nn.Module):
         Raises:
             CheckpointError: when the files are damaged, or do not fit the backbones.
         """
-        from prognet.engine.checkpoint import load_network
+        adapter, input_shape, columns = load_columns(Path(directory), build)
+        network = ProgressiveNetwork(adapter)
+        network.input_shape, network.columns = input_shape, columns
+        return network
 
-        return load_network(Path(directory), build)
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        for column in self._all():  # all of them before any is changed
+            column.refuse_other_type(fn)
+        return super()._apply(fn, recurse)  # type: ignore[no-any-return,no-untyped-call]
+
+    def _all(self) -> list[Column]:
+        return [self.column(index) for index in range(len(self))]
+
+    def _digests(self, indices: Sequence[int]) -> dict[int, str]:
+        """The digests of columns that hold the sources of each other."""
+        digests: dict[int, str] = {}
+        for index in indices:
+            column = self.column(index)
+            if (problem := column.unfrozen()) is not None:
+                raise FrozenColumnError(f"column {index}: {problem}")
+            digests[index] = column.digest([digests[source] for source in column.sources])
+        return digests
 
     def _checked(self, sources: Sequence[int]) -> tuple[int, ...]:
         for source in sources:

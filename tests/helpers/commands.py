@@ -62,12 +62,12 @@ def content(folder: Path, pattern: str = "*") -> dict[str, tuple[bytes, int]]:
 
 
 def defaults_of_builder(builder: Callable[..., Any]) -> dict[str, Any]:
-    """The parameters that a user may choose, with their defaults; the seed is the order of an experiment."""
+    """The parameters that a user may choose, with their defaults; seed and draw are an experiment's order and seed."""
     parameters = inspect.signature(builder).parameters.values()
     return {
         item.name: REQUIRED if item.default is item.empty else item.default
         for item in parameters
-        if item.name != "seed"
+        if item.name not in ("seed", "draw")
     }
 
 

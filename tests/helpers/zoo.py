@@ -18,6 +18,12 @@ class Kind:
     make: Callable[[int], nn.Module]
     input_shape: tuple[int, ...]
     sites: tuple[str, ...] = field(default=())
+    vocabulary: int = 0
+    """Where it is not 0 the network reads whole numbers below it, as a text has."""
+    adapter: Adapter = field(default_factory=MLPAdapter)
+    """The laterals with which it is tried."""
+    lr: float = 0.001
+    """A learning rate at which it stays as it is: statistics of a norm follow a few steps only slowly."""
 
     def build(self, n_classes: int = 3, seed: int = 0) -> nn.Module:
         """A module with fixed weights, lazy layers made; the generator is left as it was."""
@@ -29,7 +35,10 @@ class Kind:
 
     def example(self, batch: int = 16, seed: int = 0) -> Tensor:
         """A batch (B, *input_shape)."""
-        return torch.randn(batch, *self.input_shape, generator=torch.Generator().manual_seed(seed))
+        random = torch.Generator().manual_seed(seed)
+        if self.vocabulary:
+            return torch.randint(self.vocabulary, (batch, *self.input_shape), generator=random)
+        return torch.randn(batch, *self.input_shape, generator=random)
 
 
 def mlp(n_classes: int, widths: tuple[int, ...] = (8, 7), inputs: int = 6) -> nn.Sequential:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from prognet import backbones
-from prognet.backbones import BackboneSpecification, cnn, mlp, resnet18, vit_tiny
+from prognet.backbones import Backbone, BackboneSpecification, cnn, mlp, resnet18, vit_tiny
 from prognet.engine.probe import probe
 from prognet.errors import ConfigError
 
@@ -35,7 +35,7 @@ def parameters(network: nn.Module) -> int:
 @every_backbone
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("width", [0.5, 1.0, 1.7])
-def test_logits_for_every_image_size(backbone: BackboneSpecification, shape: tuple[int, ...], width: float) -> None:
+def test_logits_for_every_image_size(backbone: Backbone, shape: tuple[int, ...], width: float) -> None:
     torch.manual_seed(0)
     network = backbone(shape, 5, width=width)
     x = torch.rand(3, *shape)
@@ -91,7 +91,7 @@ def test_a_backbone_cannot_be_changed(backbone: BackboneSpecification) -> None:
 
 
 @every_backbone
-def test_width_is_one_by_default_and_parameters_never_decrease_with_it(backbone: BackboneSpecification) -> None:
+def test_width_is_one_by_default_and_parameters_never_decrease_with_it(backbone: Backbone) -> None:
     counts = [parameters(backbone((1, 8, 8), 3, width)) for width in (0.01, 0.5, 1.0, 1.2, 1.5, 2.0, 3.0)]
     assert counts == sorted(counts)
     assert counts[0] < counts[2] < counts[-1]
@@ -124,7 +124,7 @@ def test_every_layer_but_those_that_read_the_input_can_be_a_site(backbone: Backb
 
 @every_backbone
 @pytest.mark.parametrize("width", [0, -1.0, float("inf"), float("nan")])
-def test_a_width_is_a_finite_number_above_zero(backbone: BackboneSpecification, width: float) -> None:
+def test_a_width_is_a_finite_number_above_zero(backbone: Backbone, width: float) -> None:
     with pytest.raises(ConfigError, match=f"width: required a finite number above 0, found {width!r}."):
         backbone((1, 8, 8), 3, width)
 

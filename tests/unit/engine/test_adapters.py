@@ -5,6 +5,8 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from prognet.engine.adapters import MLPLateral, adapter_from
 from prognet.engine.sites import Geometry
 from prognet.errors import ConfigError, PrognetError, SiteError
 from tests.helpers import reference, zoo
+from tests.helpers.asserts import assert_no_forgetting, learn
 
 
 def parameters_of(module: nn.Module) -> int:
@@ -172,6 +175,12 @@ VOLUME = Site("s", (2, 4, 4, 4), (5, 2, 2, 2), "first", Geometry((2,) * 3, (2,) 
         ([(4, 6, 6)], Site("s", (4, 6, 6), (5, 6, 6), "first", Geometry((3, 3), (1, 1), "same", (2, 2)))),
         ([(4, 6, 6)], Site("s", (4, 6, 6), (5, 4, 4), "first", Geometry((2, 2), (1, 1), (0, 0), (2, 2)))),
         ([(7, 8), (7, 3)], TOKENS),
+        ([(7, 8), (7, 3)], Site("s", (7, 8), (4, 6), "last")),  # a layer that leaves out tokens
+        ([(7, 8), (7, 3)], Site("s", (7, 8), (6,), "last")),
+        ([(6, 5, 8), (3, 3, 2)], Site("s", (6, 5, 8), (6, 5, 8), "last")),  # images with features last
+        ([(6, 4, 8), (6, 4, 3)], Site("s", (6, 4, 8), (3, 2, 16), "last")),  # Swin's merging of patches
+        ([(6, 4, 8)], Site("s", (6, 4, 8), (5,), "last")),
+        ([(2, 6, 4, 8)], Site("s", (2, 6, 4, 8), (2, 3, 2, 8), "last")),
         ([(8,), (3,), (5,)], VECTOR),
     ],
     ids=str,
@@ -208,10 +217,15 @@ def test_valid_convolutions_read_pooled_images() -> None:
         (
             VECTOR,
             Site("s", (8,), (2, 3, 3), "last"),
-            "site 's': required an output of the same rank as its input (8,), or a vector after an image, found (2, 3,",
+            "site 's': required an output of the same rank as its input (8,), of at most three dimensions beside the "
+            "features, or a vector, found (2, 3, 3); choose another site.",
         ),
-        (TOKENS, Site("s", (7, 8), (5, 8), "last"), "its input (7, 8), or a vector after an image, found (5, 8)"),
-        (TOKENS, Site("s", (7, 8), (8,), "last"), "its input (7, 8), or a vector after an image, found (8,)"),
+        (TOKENS, Site("s", (7, 8), (7, 2, 8), "last"), "as its input (7, 8), of at most three dimensions beside the "),
+        (
+            Site("s", (2, 2, 2, 2, 8), (1,), "last"),
+            Site("s", (2, 2, 2, 2, 8), (2, 2, 2, 2, 8), "last"),
+            "or a vector, found (2, 2, 2, 2, 8); choose another site.",
+        ),
         (
             Site("s", (9, 8), (9, 6), "last"),
             TOKENS,
@@ -250,3 +264,64 @@ def test_random_laterals_start_as_torch_starts_layers() -> None:
     bound = 1 / math.sqrt(8)
     assert U.abs().max() <= bound
     assert abs(float(U.std()) - bound / math.sqrt(3)) < 0.01
+
+
+def test_merged_patches_are_pooled_behind_their_norm() -> None:
+    """Features last, 4 x 4 to 2 x 2: every cell is the mean of four normed pixels, then U acts on the features."""
+    site = Site("s", (4, 4, 3), (2, 2, 6), "last")
+    module = LinearAdapter(zero_init=False).build([site], site)
+    h = torch.randn(5, 4, 4, 3)
+    normed = reference.layer_norm(h, torch.ones(3), torch.zeros(3))
+    pooled = torch.stack(
+        [torch.stack([normed[:, r : r + 2, c : c + 2].mean((1, 2)) for c in (0, 2)], 1) for r in (0, 2)], 1
+    )
+    U = module.get_submodule("U").get_parameter("weight")
+    torch.testing.assert_close(module([h]), reference.pointwise(U, pooled, 3))
+
+
+@pytest.mark.parametrize("adapter", [LinearAdapter(zero_init=False), MLPAdapter(zero_init=False)], ids=repr)
+def test_a_vector_behind_tokens_reads_their_mean(adapter: Adapter) -> None:
+    """The order of the tokens does not matter then, which of them it is does."""
+    site = Site("s", (7, 8), (6,), "last")
+    module = adapter.build([site], site)
+    h = torch.randn(3, 7, 8)
+    torch.testing.assert_close(module([h]), module([h.flip(1)]))
+    assert not torch.allclose(module([h]), module([h * torch.tensor([1.0, 0, 0, 0, 0, 0, 0])[:, None]]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gated(Adapter):
+    """Another kind of one's own, for images: every source behind a 1x1 convolution and a learned gate, summed."""
+
+    start: float = 0.0
+
+    def build(self, senders: Sequence[Site], site: Site) -> nn.Module:
+        return _Gates([nn.Conv2d(sender.in_shape[0], site.out_shape[0], 1) for sender in senders], self.start)
+
+
+class _Gates(nn.Module):
+    def __init__(self, maps: Sequence[nn.Module], start: float) -> None:
+        super().__init__()
+        self.maps = nn.ModuleList(maps)
+        self.gates = nn.Parameter(torch.full((len(maps),), start))
+
+    def forward(self, sources: Sequence[Tensor]) -> Tensor:
+        mapped = [g * m(h) for g, m, h in zip(self.gates.unbind(), self.maps, sources, strict=True)]
+        return torch.stack(mapped).sum(0)
+
+
+def test_a_new_kind_is_one_small_class_with_all_properties(tmp_path: Path) -> None:
+    """Nothing is registered anywhere: it starts as the independent network, learns, and is saved and loaded."""
+    kind, net = zoo.RESNET, ProgressiveNetwork(Gated())
+    x, sites = kind.example(), ["layer1.0", "layer2.1"]
+    for k in range(3):
+        net.add_column(kind.build(2 + k, k), x, sites)
+    assert torch.equal(net.eval()(x, 2), kind.build(4, 2).eval()(x))
+    assert_no_forgetting(net, [0, 1], x, lambda: learn(net, 2, x, partial(torch.optim.SGD, lr=0.1, momentum=0.9)))
+    gates = [lateral.get_parameter("gates") for lateral in net.column(2).adapters.values()]
+    assert len(gates) == 2
+    assert all(gate.count_nonzero() == 2 for gate in gates)
+    net.save(tmp_path)
+    again = ProgressiveNetwork.load(tmp_path, lambda k: kind.build(2 + k))
+    assert again.adapter == Gated()
+    assert torch.equal(again.eval()(x, 2), net.eval()(x, 2))

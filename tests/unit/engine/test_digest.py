@@ -1,14 +1,29 @@
 """The digest changes with everything that decides the output of a column, and with nothing else."""
 
 import copy
+import functools
 from collections.abc import Callable
+from enum import Enum
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils import prune
 
 from prognet.engine import Adapter, LinearAdapter, MLPAdapter, ProgressiveNetwork, Site
-from prognet.engine.digest import module_digest, tensor_bytes, tensors_of
+from prognet.engine.digest import (
+    digest_from,
+    fingerprint,
+    fingerprints,
+    first_difference,
+    module_digest,
+    structure_of,
+    tensor_bytes,
+    tensors_of,
+)
 from tests.helpers import zoo
 
 
@@ -135,6 +150,130 @@ def test_names_types_and_shapes_count(change: Callable[[nn.Module], object]) -> 
     before = module_digest(module)
     change(module)
     assert module_digest(module) != before
+
+
+class _Attribute(nn.Module):
+    def __init__(self, value: object) -> None:
+        super().__init__()
+        self.value = value
+
+
+class _Mode(Enum):
+    MEAN = "mean"
+    LAST = "last"
+
+
+def _other(x: Tensor) -> Tensor:
+    return -x
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        (torch.relu, torch.tanh),
+        (functional.relu, functional.gelu),
+        (_other, torch.relu),
+        (nn.LayerNorm, nn.BatchNorm1d),
+        (
+            functools.partial(functional.gelu, approximate="tanh"),
+            functools.partial(functional.gelu, approximate="none"),
+        ),
+        ({"scale": 1.0}, {"scale": 2.0}),
+        ({"scale": 1.0}, {"shift": 1.0}),
+        ([1, [2, 3]], [1, [2, 4]]),
+        ((1, object()), (2, object())),
+        ({1, 2}, {1, 3}),
+        (_Mode.MEAN, _Mode.LAST),
+        (torch.float32, torch.float64),
+        (torch.tensor([1.0]), torch.tensor([2.0])),
+        ([torch.tensor([1.0])], [torch.tensor([2.0])]),
+        (np.array([1, 2]), np.array([1, 3])),
+        (np.zeros(2, np.float32), np.zeros(2, np.float64)),
+        (0.0, -0.0),
+        (1, True),
+        (1, 1.0),
+        ("1", 1),
+        (None, 0),
+        (nn.ReLU().forward, nn.Tanh().forward),
+    ],
+    ids=str,
+)
+def test_public_attributes_count(one: object, two: object) -> None:
+    """Functions, tensors that are no buffers, and nested settings, whatever they are held in."""
+    assert module_digest(_Attribute(one)) != module_digest(_Attribute(two))
+    assert module_digest(_Attribute(one)) == module_digest(copy.deepcopy(_Attribute(one)))
+
+
+@pytest.mark.parametrize("value", [object(), {"handle": object()}, torch.device("cpu"), [lambda: None]], ids=str)
+def test_where_an_attribute_is_kept_does_not_count(value: object) -> None:
+    assert "0x" not in structure_of(_Attribute(value))
+
+
+def test_which_tensors_are_tied_counts() -> None:
+    """Three layers with two matrices: the same names and numbers, but the one in the middle is another."""
+
+    def tied(to: int) -> nn.Module:
+        torch.manual_seed(0)
+        layers = nn.ModuleList([nn.Linear(3, 3, bias=False) for _ in range(3)])
+        middle = layers[1]
+        assert isinstance(middle, nn.Linear)
+        middle.weight = nn.Parameter(torch.ones(3, 3))
+        layers[2].weight = layers[to].weight
+        return layers
+
+    assert (
+        dict(tied(0).named_parameters()).keys() == dict(tied(1).named_parameters()).keys() == {"0.weight", "1.weight"}
+    )
+    assert fingerprints(tied(0)) == fingerprints(tied(1))
+    assert module_digest(tied(0)) == module_digest(tied(0))
+    assert module_digest(tied(0)) != module_digest(tied(1))
+
+
+def test_a_weight_that_torch_makes_anew_at_every_call_does_not_count_twice() -> None:
+    """The hook of pruning keeps weight and mask as tensors, and their product as an attribute, stale after loading."""
+    layer = nn.Linear(3, 2)
+    prune.random_unstructured(layer, "weight", 0.5)  # type: ignore[no-untyped-call]
+    before = module_digest(layer)
+    layer.weight = torch.zeros(2, 3)
+    assert module_digest(layer) == before
+    with torch.no_grad():
+        layer.get_parameter("weight_orig").add_(1)
+    assert module_digest(layer) != before
+
+
+def test_the_order_of_sources_counts_and_their_indices_do_not() -> None:
+    column = zoo.network(zoo.MLP, 3).column(2)
+    assert column.digest(["a", "b"]) != column.digest(["b", "a"])
+    before = column.digest(["a", "b"])
+    column.renumber({0: 4, 1: 7})
+    assert column.sources == (4, 7)
+    assert column.digest(["a", "b"]) == before
+
+
+def test_the_first_difference_is_named() -> None:
+    one = {"a": "1", "b": "2", "c": "3"}
+    assert first_difference(one, dict(one)) is None
+    assert first_difference(one, {**one, "b": "0", "c": "0"}) == "b"
+    assert first_difference(one, {"a": "1", "c": "3"}) == "b"
+    assert first_difference(one, {**one, "d": "4"}) == "d"
+
+
+@pytest.mark.parametrize("change", [{}, {"structure": "s2"}, {"tensors": {"a": "2"}}, {"sources": ["x"]}], ids=str)
+def test_the_digest_of_a_structure_and_fingerprints(change: dict[str, Any]) -> None:
+    parts: dict[str, Any] = {"structure": "s", "tensors": {"a": "1"}, "sources": []}
+    again = {**parts, **change}
+    digests = {digest_from(*parts.values()), digest_from(*again.values())}
+    assert len(digests) == (2 if change else 1)
+    assert digest_from("s", {"a": "1"}) != digest_from("s", {}, ["a", "1"])
+
+
+def test_a_fingerprint_covers_type_shape_and_bits() -> None:
+    zeros = [torch.zeros(4), torch.zeros(2, 2), torch.zeros(4, dtype=torch.int32), -torch.zeros(4)]
+    assert len({fingerprint(tensor) for tensor in zeros}) == 4
+    assert fingerprint(torch.zeros(2, 3).t()) == fingerprint(torch.zeros(3, 2))
+    assert fingerprint(torch.full((2,), float("nan"))) == fingerprint(torch.full((2,), float("nan")))
+    wave = torch.tensor([1 + 2j])
+    assert fingerprint(wave.conj()) == fingerprint(torch.tensor([1 - 2j])) != fingerprint(wave)
 
 
 class _Printed(nn.Module):

@@ -1,6 +1,6 @@
 """Columns compared, in double precision, with an independent transcription of equations 1 and 2."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -120,7 +120,9 @@ CNN_ADAPTERS = (
     LinearAdapter(zero_init=False),
     LinearAdapter(zero_init=False, kernel="layer"),
     MLPAdapter(),
-    MLPAdapter(kernel="layer"),
+    MLPAdapter(hidden=2),
+    MLPAdapter(hidden=0.5, kernel="layer"),
+    MLPAdapter.paper(),
 )
 
 
@@ -181,7 +183,10 @@ def _layer_kernel(U: Tensor, z: Tensor) -> Tensor:
     return reference.windows(U, z, stride=2, padding=1)
 
 
-@pytest.mark.parametrize("adapter", [LinearAdapter(zero_init=False), MLPAdapter()], ids=repr)
+TOKEN_ADAPTERS = (LinearAdapter(zero_init=False), MLPAdapter(), MLPAdapter(hidden=0.5), MLPAdapter.paper())
+
+
+@pytest.mark.parametrize("adapter", TOKEN_ADAPTERS, ids=repr)
 @pytest.mark.parametrize("n_columns", [1, 2, 3, 4])
 def test_token_networks_equal_the_equation(adapter: Adapter, n_columns: int) -> None:
     """Sources behind a LayerNorm each, projections of the last dimension; a vector after the mean over tokens."""
@@ -214,7 +219,69 @@ def _tokens(width: int) -> nn.Sequential:
     )
 
 
-def _layer_norms(column: Column, site: str) -> object:
+class _Merge(nn.Module):
+    """Patches of 2 x 2 pixels, whose features stand last, become one pixel, as in Swin."""
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.reduce = nn.Linear(4 * n_in, n_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.reduce(_patches(x))  # type: ignore[no-any-return]
+
+
+def _patches(x: Tensor) -> Tensor:
+    return torch.cat([x[:, r::2, c::2] for r in (0, 1) for c in (0, 1)], -1)
+
+
+@pytest.mark.parametrize("adapter", TOKEN_ADAPTERS, ids=repr)
+@pytest.mark.parametrize("n_columns", [1, 2, 3, 4])
+def test_networks_that_merge_patches_equal_the_equation(adapter: Adapter, n_columns: int) -> None:
+    """Images with features last: sources behind a LayerNorm each, averaged where the site leaves out positions."""
+    x = torch.randn(5, 4, 4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    widths = (8, 5, 9, 7)[:n_columns]
+    backbones = [_merging(width) for width in widths]
+    net = random_network(backbones, adapter, x)
+    columns = []
+    for k, backbone in enumerate(backbones):
+        column, merge = net.column(k), backbone[2].reduce
+        assert isinstance(merge, nn.Linear)
+        layers = (
+            reference.dense(_matrix(backbone[0]), _bias(backbone[0])),
+            _merged(reference.dense(_matrix(merge), _bias(merge))),
+            reference.dense(_matrix(backbone[5]), _bias(backbone[5])),
+        )
+        laterals = (
+            None,
+            lateral(column, "2", widths[:k], axis=3, align=_normed_and_halved(column, "2")),
+            lateral(column, "5", [2 * width for width in widths[:k]]),
+        )
+        after = (torch.tanh, lambda h: torch.tanh(h).mean((1, 2)), _same)
+        columns.append(ReferenceColumn(layers, after, laterals, tuple(range(k))))
+    assert_equal_to_reference(net, columns, x)
+
+
+def _merging(width: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(6, width), nn.Tanh(), _Merge(width, 2 * width), nn.Tanh(), _MeanOfPixels(), nn.Linear(2 * width, 3)
+    )
+
+
+class _MeanOfPixels(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((1, 2))
+
+
+def _merged(layer: reference.Layer) -> reference.Layer:
+    return lambda h: layer(_patches(h))
+
+
+def _normed_and_halved(column: Column, site: str) -> Callable[[int, Tensor], Tensor]:
+    norm = _layer_norms(column, site)
+    return lambda source, h: reference.pooled(norm(source, h).movedim(3, 1), 2, 2).movedim(1, 3)
+
+
+def _layer_norms(column: Column, site: str) -> Callable[[int, Tensor], Tensor]:
     def align(source: int, h: Tensor) -> Tensor:
         norms = column.adapters[site].align.norms  # type: ignore[union-attr]
         return reference.layer_norm(h, norms[source].weight, norms[source].bias)  # type: ignore[index,union-attr]

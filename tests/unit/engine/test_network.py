@@ -184,13 +184,14 @@ def test_a_last_column_that_learns_changes_its_digest_only() -> None:
 
 
 def test_unfrozen_parameters_are_found_and_frozen_again() -> None:
-    """A column cannot hear what its parents are told, so `requires_grad_(True)` on the network reaches it."""
+    """A column cannot hear what a parent of its network is told, so `requires_grad_(True)` on it reaches the column."""
     net, x = zoo.network(zoo.MLP_NORM, 2), zoo.MLP_NORM.example()
     net.check_frozen()
     before = logits(net, 0, x)
-    net.requires_grad_(True)
-    with pytest.raises(FrozenColumnError, match="column 0: required frozen parameters, found requires_grad=True"):
-        net.check_frozen()
+    torch.nn.ModuleList([net]).requires_grad_(True)
+    for look in (net.check_frozen, net.digests, lambda: net.digest(1)):
+        with pytest.raises(FrozenColumnError, match="column 0: required frozen parameters, found requires_grad=True"):
+            look()
     k = net.add_column(zoo.MLP_NORM.build(), x)
     net.check_frozen()
     learn(net, k, x, SGD)

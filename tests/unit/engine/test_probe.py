@@ -108,6 +108,9 @@ def test_a_module_inside_a_block_is_no_default_site() -> None:
         (["layer[12].?"], ["layer1.0", "layer2.0", "layer2.1"]),
         (["layer2.*.conv2", "fc"], ["layer2.0.conv2", "layer2.1.conv2", "fc"]),
         (["layer2.1", "layer2.1"], ["layer2.1"]),
+        (["layer[1-2]"], ["layer1", "layer2"]),
+        (["layer2.*"], ["layer2.0", "layer2.1"]),  # the blocks, and not what they hold
+        (["layer[!1]*.*.conv?"], ["layer2.0.conv1", "layer2.0.conv2", "layer2.1.conv1", "layer2.1.conv2"]),
     ],
 )
 def test_names_may_be_globs(patterns: list[str], expected: list[str]) -> None:
@@ -166,7 +169,7 @@ class _Pair(nn.Module):
         (["turned"], "site 'turned': its first dimension is not the batch;"),
         (["last", "*"], "site 'first': it receives the raw input"),
         ([], "sites: required at least one name, found none; leave the argument out for the defaults."),
-        ("last", "sites: required a sequence of names, found the text 'last'; write ['last']."),
+        ("last", "sites: required a sequence of names, 'leaves' or 'blocks', found the text 'last'; write ['last']."),
     ],
 )
 def test_sites_asked_for_by_name_are_refused(sites: Sequence[str], message: str) -> None:
@@ -240,3 +243,96 @@ def test_the_output_layer_is_a_site_whatever_its_kind_and_place() -> None:
     found = probe(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), Own()), torch.zeros(2, 3))
     assert found.output_layer == "2"
     assert [site.name for site in found.sites] == ["2"]
+
+
+RESNET_LEAVES = [
+    *("layer1.0.conv1", "layer1.0.conv2", "layer2.0.conv1", "layer2.0.conv2", "layer2.0.down"),
+    *("layer2.1.conv1", "layer2.1.conv2"),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "leaves", "blocks"),
+    [
+        (zoo.MLP, ["2", "4"], ["2", "4"]),
+        (
+            zoo.RESNET,
+            [*RESNET_LEAVES, "fc"],
+            ["layer1.0", "layer2.0", "layer2.1", "fc"],
+        ),
+        (
+            zoo.TRANSFORMER,
+            ["blocks.0.up", "blocks.0.down", "blocks.1.up", "blocks.1.down", "head"],
+            ["blocks.0", "blocks.1", "head"],
+        ),
+    ],
+    ids=lambda value: value.name if isinstance(value, zoo.Kind) else "",
+)
+def test_the_granularity_of_sites_can_be_chosen(kind: zoo.Kind, leaves: list[str], blocks: list[str]) -> None:
+    for wanted, expected in (("leaves", leaves), ("blocks", blocks)):
+        found = probe(kind.build(), kind.example(), wanted)
+        assert [site.name for site in found.sites] == expected
+        assert found.output_layer == expected[-1]
+    assert [site.name for site in probe(kind.build(), kind.example()).sites] == (leaves if kind is zoo.MLP else blocks)
+
+
+def test_leaves_that_attention_bypasses_are_listed() -> None:
+    found = probe(zoo.TRANSFORMER.build(), zoo.TRANSFORMER.example(), "leaves")
+    never = "it is never called in a forward pass"
+    assert found.skipped == {f"blocks.{k}.attention.out_proj": never for k in (0, 1)}
+
+
+def test_a_site_is_nowhere_inside_of_another_one_by_default() -> None:
+    """The output would get two laterals from a head that holds a norm and the output layer."""
+
+    class Head(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.hidden, self.fc = nn.LayerNorm(4), nn.Linear(4, 5), nn.Linear(5, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(torch.relu(self.hidden(self.norm(x))))  # type: ignore[no-any-return]
+
+    class Headed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.head = nn.Linear(3, 4), Head()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(torch.relu(self.first(x)))  # type: ignore[no-any-return]
+
+    for backbone in (Headed(), nn.Sequential(nn.Linear(3, 4), nn.ReLU(), Head())):
+        names = [site.name.rpartition(".")[2] for site in probe(backbone, torch.zeros(2, 3)).sites]
+        assert names == ["hidden", "fc"]
+
+
+def test_a_network_in_a_container_is_opened_and_a_block_without_parameters_is_none() -> None:
+    """Behind a normalisation of the input a whole network reads it: its own blocks are the sites."""
+
+    class Pool(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.steps = nn.Sequential(nn.AvgPool2d(2), nn.ReLU())
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.steps(x)  # type: ignore[no-any-return]
+
+    head = nn.Linear(3, 2)
+    backbone = nn.Sequential(nn.BatchNorm2d(1, affine=False), zoo.RESNET.build(3), head)
+    found = probe(backbone, zoo.RESNET.example())
+    assert [site.name for site in found.sites] == ["1.layer1.0", "1.layer2.0", "1.layer2.1", "1.fc", "2"]
+    assert not found.skipped
+    body = nn.ModuleList([nn.Conv2d(1, 2, 3), Pool(), zoo.ResidualBlock(2, 2, 1), nn.Flatten(), nn.Linear(2 * 9, 2)])
+    found = probe(_Chain(body), zoo.RESNET.example())
+    assert [site.name for site in found.sites] == ["steps.2", "steps.4"]
+
+
+class _Chain(nn.Module):
+    def __init__(self, steps: nn.ModuleList) -> None:
+        super().__init__()
+        self.steps = steps
+
+    def forward(self, x: Tensor) -> Tensor:
+        for step in self.steps:
+            x = step(x)
+        return x

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from prognet.engine import ProgressiveNetwork, Site, probe
 from prognet.engine.sites import Call, Geometry, observe, refusal, site_of
 from prognet.errors import PrognetError, SiteError
-from tests.helpers import zoo
+from tests.helpers import models, zoo
 from tests.helpers.asserts import assert_no_activation_outlives_the_call
 
 
@@ -182,6 +182,27 @@ def test_observation_notes_calls_in_the_order_of_return() -> None:
     assert calls["1"].count == 1  # the hooks are gone
 
 
+class _MeanOver(nn.Module):
+    """A head on the mean over some dimensions."""
+
+    def __init__(self, dims: tuple[int, ...], head: nn.Linear) -> None:
+        super().__init__()
+        self.dims, self.head = dims, head
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(x.mean(self.dims))  # type: ignore[no-any-return]
+
+
+class _MapNorm(nn.LayerNorm):
+    """As the LayerNorm2d of torchvision and timm: a subclass that norms the channels of images."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
 def _received(*shape: int) -> Tensor:
     return torch.zeros(*shape, requires_grad=True) * 1
 
@@ -220,6 +241,18 @@ def test_refusals_name_their_reason(call: Call | None, reason: str | None) -> No
         (nn.Sequential(nn.Conv1d(3, 2, 2)), (5, 3, 4), Site("s", (3, 4), (2, 3), "first")),
         (nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 4)), (5, 2, 3, 4), Site("s", (2, 3, 4), (2, 3, 4), "last")),
         (nn.Sequential(nn.Flatten(), nn.Linear(24, 7)), (5, 2, 3, 4), Site("s", (2, 3, 4), (7,), "first")),
+        (nn.Sequential(nn.GroupNorm(1, 4), nn.ReLU()), (5, 4, 3), Site("s", (4, 3), (4, 3), "first")),
+        (nn.Sequential(nn.ReLU(), nn.BatchNorm1d(4)), (5, 4, 4), Site("s", (4, 4), (4, 4), "first")),
+        (nn.Sequential(nn.ConvTranspose2d(2, 3, 2), nn.ReLU()), (5, 2, 3, 4), Site("s", (2, 3, 4), (3, 4, 5), "first")),
+        (zoo.PixelBlock(4), (5, 3, 3, 4), Site("s", (3, 3, 4), (3, 3, 4), "last")),
+        (zoo.GRUBlock(4, 6), (5, 3, 4), Site("s", (3, 4), (3, 6), "last")),
+        (models.ConformerBlock(4), (5, 3, 4), Site("s", (3, 4), (3, 4), "last")),
+        (models.WaveBlock(4), (5, 4, 6), Site("s", (4, 6), (8, 3), "first")),
+        (_MeanOver((2, 3), nn.Linear(2, 7)), (5, 2, 3, 4), Site("s", (2, 3, 4), (7,), "first")),
+        (_MeanOver((1, 2), nn.Linear(4, 7)), (5, 2, 3, 4), Site("s", (2, 3, 4), (7,), "last")),
+        (_MeanOver((2,), nn.Linear(3, 7)), (5, 3, 4), Site("s", (3, 4), (7,), "first")),
+        (_MapNorm(2), (5, 2, 3, 4), Site("s", (2, 3, 4), (2, 3, 4), "first")),
+        (_MapNorm(4), (5, 4, 3, 4), Site("s", (4, 3, 4), (4, 3, 4), "first")),  # either could be: images are likelier
         (
             nn.Conv2d(2, 6, (3, 1), stride=(1, 2), padding=(1, 0), dilation=(1, 3)),
             (5, 2, 3, 4),
@@ -234,5 +267,26 @@ def test_refusals_name_their_reason(call: Call | None, reason: str | None) -> No
     ids=repr,
 )
 def test_sites_are_measured(module: nn.Module, shape: tuple[int, ...], expected: Site) -> None:
-    received = torch.zeros(shape)
-    assert site_of("s", module, Call(received, module(received), 0)) == expected
+    assert measured(module, torch.zeros(shape)) == expected
+
+
+def measured(module: nn.Module, received: Tensor) -> Site:
+    """The site that a module is which receives this tensor."""
+    holder = nn.ModuleDict({"s": module})
+    with observe(holder) as calls:
+        module(received)
+    return site_of("s", dict(holder.named_modules()), calls)
+
+
+@pytest.mark.parametrize("kind", zoo.ZOO, ids=lambda kind: kind.name)
+def test_inference_mode_gives_the_logits_of_evaluation(kind: zoo.Kind) -> None:
+    """Versions of tensors, by which a probe finds changes in place, are an error there: no call asks for them."""
+    net, x = zoo.network(kind, 2).eval(), kind.example()
+    net.freeze()
+    with torch.no_grad():
+        expected = net(x, 1)
+    with torch.inference_mode():
+        found = net(x, 1)
+        with pytest.raises(RuntimeError, match="Inference tensors do not track version counter"):
+            _ = found._version
+    assert torch.equal(found, expected)
