@@ -1,0 +1,126 @@
+"""How the columns of a run are looked at, what was found, and the file beside the run in which it is kept."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from prognet.errors import ConfigError, RunFolderError
+from prognet.files import read_json, write_json
+from prognet.results import Floats, to_json
+
+ANALYSIS_FILE = "analysis.json"
+SCHEMA, VERSION = "prognet.analysis", 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """How columns are looked at.
+
+    Raises:
+        ConfigError: when a number is out of its range.
+    """
+
+    columns: Literal["all", "last"] = "all"
+    """The columns of all tasks, or that of the last one."""
+    samples: int = 500
+    """Test samples that are looked at, and training samples for the means of the ablation; seeded, of each task."""
+    repeats: int = 3
+    """Fresh noise at every strength of APS."""
+    replacement: Literal["mean", "zero"] = "mean"
+    """What stands in for a source: its training mean, or zero."""
+    recalibrate: bool = False
+    """Measure the BatchNorm statistics of the column anew after each cut."""
+    batch_size: int = 256
+    """Samples that are looked at in one pass."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("samples", 4), ("repeats", 1), ("batch_size", 2)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name}: required at least {least}, found {getattr(self, name)}.")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ColumnAnalysis:
+    """One column, and the columns that take part in its output. Shares and accuracies lie in [0, 1]."""
+
+    task: int
+    """Label of the task that the column learned."""
+    sites: tuple[str, ...]
+    columns: tuple[int, ...]
+    """The columns that take part, directly or through others, and last the column itself."""
+    accuracy: float
+    """Of the column on the test samples that were looked at."""
+    fisher: Floats
+    """AFS, (sites, columns)."""
+    perturbation: Floats
+    """APS, (sites, columns); NaN throughout for a column that is no better than chance."""
+    loss: Floats
+    """(sites, columns): accuracy lost without the lateral; NaN where the column is not read directly."""
+    source_loss: Floats
+    """(columns,): accuracy lost without all laterals from one column."""
+    total_loss: float
+    """Accuracy lost without any lateral."""
+    similarity: Floats
+    """(sites, columns): debiased CKA with the column itself; NaN where a column lacks the site."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RunAnalysis:
+    """Every analysed column of one run."""
+
+    strategy: str
+    order: int
+    seed: int
+    settings: Mapping[str, Any]
+    """With which it was made, as JSON values."""
+    digests: Mapping[str, str]
+    """Of the run's frozen parts, by which the analysis belongs to it."""
+    columns: tuple[ColumnAnalysis, ...]
+    """In the order of the tasks."""
+
+    @property
+    def last(self) -> ColumnAnalysis:
+        """The column of the last task."""
+        return self.columns[-1]
+
+
+def write_analysis(folder: Path, analysis: RunAnalysis) -> Path:
+    """Writes `analysis.json` into the folder of a run, atomically, and returns its path.
+
+    Raises:
+        RunFolderError: when it cannot be written.
+    """
+    path = folder / ANALYSIS_FILE
+    write_json(path, SCHEMA, VERSION, to_json(asdict(analysis)))
+    return path
+
+
+def read_analysis(folder: Path) -> RunAnalysis:
+    """Reads what `write_analysis` wrote.
+
+    Raises:
+        RunFolderError: when it is missing, damaged or of another version.
+    """
+    path = folder / ANALYSIS_FILE
+    document = read_json(path, SCHEMA, VERSION)
+    try:
+        columns = tuple(_column(column) for column in document.pop("columns"))
+        if not columns:
+            raise RunFolderError(f"{path}: required at least one column, found none; remove the file.")
+        return RunAnalysis(**document, columns=columns)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise RunFolderError(
+            f"{path}: required a whole analysis, found {type(error).__name__}: {error}; remove the file and run "
+            "`prognet analyse` again."
+        ) from error
+
+
+def _column(values: Mapping[str, Any]) -> ColumnAnalysis:
+    sites, columns = tuple(values["sites"]), tuple(values["columns"])
+    cells, row = (len(sites), len(columns)), (len(columns),)
+    shapes = {"fisher": cells, "perturbation": cells, "loss": cells, "similarity": cells, "source_loss": row}
+    arrays = {name: np.array(values[name], dtype=np.float64).reshape(shape) for name, shape in shapes.items()}
+    return ColumnAnalysis(**{**values, **arrays, "sites": sites, "columns": columns})
