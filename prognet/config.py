@@ -12,6 +12,8 @@ from prognet.errors import ConfigError
 Optimiser = Literal["adam", "adamw", "sgd", "rmsprop"]
 Schedule = Literal["constant", "cosine", "linear"]
 Heads = Literal["per-task", "shared"]
+GateName = Literal["confidence", "entropy", "autoencoder"]
+GateSteps = Literal["last", "every"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,9 +25,15 @@ class Training:
     """
 
     epochs: int = 10
-    """Passes over the training split of each task."""
+    """Passes over the training split of each task; without effect where the number of updates is given."""
+    updates: int | None = None
+    """Updates of each task, whatever its size; the last pass may be cut short. None trains for epochs."""
+    first_updates: int | None = None
+    """Updates of the first task of a stream, where it is learned better than the others; None treats it alike."""
     batch_size: int = 64
     """Samples in a mini-batch at most; an epoch is divided evenly, so that none is much smaller."""
+    first_batch_size: int | None = None
+    """Samples in a mini-batch while the first task of a stream is learned alone; None for batch_size."""
     optimiser: Optimiser = "adam"
     """A fresh optimiser is made for every task; the default is Adam (fused or foreach where torch offers it)."""
     lr: float = 1e-3
@@ -52,6 +60,9 @@ class Training:
             "a whole number, at least 1",
             self.batch_size,
         )
+        for name in ("updates", "first_updates", "first_batch_size"):
+            value = getattr(self, name)
+            _require(value is None or (_whole(value) and value >= 1), name, "None or a whole number, at least 1", value)
         _require(self.optimiser in get_args(Optimiser), "optimiser", f"one of {get_args(Optimiser)}", self.optimiser)
         _require(_real(self.lr) and self.lr > 0, "lr", "a finite number above 0", self.lr)
         _require(_real(self.momentum) and 0 <= self.momentum < 1, "momentum", "a number in [0, 1)", self.momentum)
@@ -98,6 +109,10 @@ class Measurement:
     """Test samples per point of a learning curve, the first ones of a seeded permutation."""
     evaluation_batch_size: int = 256
     """Samples in a batch of an evaluation; fixed, because bits may depend on it."""
+    gates: tuple[GateName, ...] = ("confidence", "entropy")
+    """Gates that choose the task where no label is given; the accuracy without labels is measured for each."""
+    gate_steps: GateSteps = "last"
+    """When: after the last step, where T tasks take T^2 evaluations, or after every step."""
 
     def __post_init__(self) -> None:
         for name in ("lca_updates", "curve_points"):
@@ -106,6 +121,14 @@ class Measurement:
         for name in ("curve_samples", "evaluation_batch_size"):
             value = getattr(self, name)
             _require(_whole(value) and value >= 1, name, "a whole number, at least 1", value)
+        known = isinstance(self.gates, tuple) and set(self.gates) <= set(get_args(GateName))
+        _require(
+            known and len(set(self.gates)) == len(self.gates),
+            "gates",
+            f"a tuple of {get_args(GateName)}, none of them twice",
+            self.gates,
+        )
+        _require(self.gate_steps in get_args(GateSteps), "gate_steps", f"one of {get_args(GateSteps)}", self.gate_steps)
 
 
 def _whole(value: object) -> bool:

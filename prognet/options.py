@@ -1,7 +1,7 @@
 """The options of every built-in stream, as frozen values: what the command line offers, and a recipe holds.
 
 Each class has the fields and defaults of the function in `prognet.streams` that it is named after, without `seed`,
-which is the order of an experiment.
+which is the order of an experiment, and `draw`, which is the seed of a run.
 """
 
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from typing import Literal
 from prognet.config import Heads
 
 Order = Literal["seeded", "natural"]
+View = Literal["rotated", "inverted", "relabelled", "noisy", "permuted"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +107,48 @@ class RotatedImages:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LowDataImages:
+    """Options of `low_data_mnist`: a data set as it is, then views of it with a few samples of each class."""
+
+    per_class: int = 5
+    """Training samples of each class, of every task but the first."""
+    first_per_class: int = 1000
+    """Training samples of each class of the first task."""
+    root: Path | None = None
+    """Folder with the data set as torchvision lays it out."""
+    download: bool = False
+    """Let torchvision fetch missing files into the folder."""
+    test: int = 2000
+    """Test samples, the first ones of the data set."""
+    validation: float = 0.0
+    """Fraction of each task's training samples that is held out."""
+    heads: Heads = "per-task"
+    """An output head for each task, or one that all share."""
+    views: tuple[View, ...] = ("rotated", "inverted", "relabelled", "noisy", "permuted")
+    """The tasks after the first, which is plain."""
+    task_order: Order = "natural"
+    """Views as given, or in an order seeded by the order of the experiment."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LowDataDigits:
+    """Options of `low_data_digits`: scikit-learn's digits as they are, then views with a few samples; no download."""
+
+    per_class: int = 5
+    """Training samples of each class, of every task but the first."""
+    first_per_class: int = 100
+    """Training samples of each class of the first task."""
+    validation: float = 0.0
+    """Fraction of each task's training samples that is held out."""
+    heads: Heads = "per-task"
+    """An output head for each task, or one that all share."""
+    views: tuple[View, ...] = ("rotated", "inverted", "relabelled", "noisy", "permuted")
+    """The tasks after the first, which is plain."""
+    task_order: Order = "natural"
+    """Views as given, or in an order seeded by the order of the experiment."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class OwnArrays:
     """Options of `from_npz`: arrays x_train_0, y_train_0, x_test_0, y_test_0, x_train_1, ... in one file."""
 
@@ -140,5 +183,14 @@ class OwnFolder:
 
 
 StreamOptions = (
-    SplitDigits | PermutedDigits | RotatedDigits | SplitImages | PermutedImages | RotatedImages | OwnArrays | OwnFolder
+    SplitDigits
+    | PermutedDigits
+    | RotatedDigits
+    | SplitImages
+    | PermutedImages
+    | RotatedImages
+    | LowDataImages
+    | LowDataDigits
+    | OwnArrays
+    | OwnFolder
 )

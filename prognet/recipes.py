@@ -12,6 +12,8 @@ from types import MappingProxyType
 from prognet.config import Measurement, Training
 from prognet.errors import ConfigError
 from prognet.options import (
+    LowDataDigits,
+    LowDataImages,
     OwnArrays,
     OwnFolder,
     PermutedDigits,
@@ -25,6 +27,7 @@ from prognet.options import (
 
 MAIN = ("progressive", "finetune", "multitask", "independent")
 CONTROLS = ("independent-wide", "progressive-random", "finetune-head")
+LOW_DATA = ("progressive", "finetune", "independent", "independent-wide", "progressive-random")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +97,41 @@ def cifar(stream: str, options: StreamOptions) -> Recipe:
     return Recipe(stream, Experiment(options=options, backbone="cnn", training=Training(epochs=10, batch_size=32)))
 
 
+def low_data_mnist_5() -> Recipe:
+    """MNIST, then views of it with 5 samples a class: 200 updates a task, ten seeds, each with a draw of its own."""
+    return _low_data("low-data-mnist", LowDataImages(per_class=5), 200)
+
+
+def low_data_mnist_40() -> Recipe:
+    """The same with 40 samples a class and 400 updates a task."""
+    return _low_data("low-data-mnist", LowDataImages(per_class=40), 400)
+
+
+def low_data_mnist_400() -> Recipe:
+    """The same with 400 samples a class and 600 updates a task."""
+    return _low_data("low-data-mnist", LowDataImages(per_class=400), 600)
+
+
+def low_data_digits() -> Recipe:
+    """scikit-learn's digits, then views of them with 5 samples a class: the low-data protocol without a download."""
+    return _low_data("low-data-digits", LowDataDigits(), 200)
+
+
+def _low_data(stream: str, options: StreamOptions, updates: int) -> Recipe:
+    """A well-trained first task, then short tasks; a point of the learning curve every ten updates of these."""
+    return Recipe(
+        stream,
+        Experiment(
+            options=options,
+            strategies=LOW_DATA,
+            seeds=10,
+            threads=1,
+            training=Training(updates=updates, first_updates=600, batch_size=50, first_batch_size=100),
+            measurement=Measurement(lca_updates=10, curve_points=updates // 10 - 1, curve_samples=500),
+        ),
+    )
+
+
 _DIGITS = Training(epochs=30, batch_size=64, lr=0.01)
 
 RECIPES: Mapping[str, Callable[[], Recipe]] = MappingProxyType(
@@ -108,6 +146,10 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = MappingProxyType(
         "split-fashion-mnist": partial(mnist, "split-fashion-mnist", SplitImages()),
         "split-cifar10": partial(cifar, "split-cifar10", SplitImages()),
         "split-cifar100": partial(cifar, "split-cifar100", SplitImages(n_tasks=10)),
+        "low-data-digits": low_data_digits,
+        "low-data-mnist-5": low_data_mnist_5,
+        "low-data-mnist-40": low_data_mnist_40,
+        "low-data-mnist-400": low_data_mnist_400,
     }
 )
 """Experiments that are complete as they are, but for the folder of the data."""

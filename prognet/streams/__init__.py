@@ -22,6 +22,9 @@ _HOMES = {
     "split_fashion_mnist": "vision",
     "split_cifar10": "vision",
     "split_cifar100": "vision",
+    "low_data_mnist": "low_data",
+    "low_data_digits": "low_data",
+    "PerSeed": "draws",
     "from_arrays": "own_data",
     "from_npz": "own_data",
     "from_folder": "folders",
@@ -35,6 +38,7 @@ __all__ = [
     "Classification",
     "Normalisation",
     "Objective",
+    "PerSeed",
     "Samples",
     "Stream",
     "Task",
@@ -44,6 +48,8 @@ __all__ = [
     "from_folder",
     "from_npz",
     "joint",
+    "low_data_digits",
+    "low_data_mnist",
     "permuted_digits",
     "permuted_mnist",
     "rotated_digits",
@@ -58,8 +64,10 @@ __all__ = [
 
 if TYPE_CHECKING:
     from prognet.streams.digits import permuted_digits, rotated_digits, split_digits
+    from prognet.streams.draws import PerSeed
     from prognet.streams.folders import from_folder
     from prognet.streams.foreign import from_avalanche
+    from prognet.streams.low_data import low_data_digits, low_data_mnist
     from prognet.streams.objectives import Classification, Objective
     from prognet.streams.own_data import from_arrays, from_npz
     from prognet.streams.schedules import cumulative, joint, sequential

@@ -39,7 +39,7 @@ def split_digits(
         StreamError: when a shared head meets tasks with different numbers of classes.
     """
     settings = Settings(seed=seed, validation=validation, heads=heads)
-    tasks = split_by_class(_digits(), n_tasks, settings, class_order)
+    tasks = split_by_class(read_digits(), n_tasks, settings, class_order)
     arguments = {"n_tasks": n_tasks, "validation": validation, "heads": heads, "class_order": class_order}
     return Stream(tasks, name="split-digits", heads=heads, seed=seed, arguments=arguments)
 
@@ -56,7 +56,7 @@ def permuted_digits(n_tasks: int = 5, *, seed: int = 0, validation: float = 0.1,
     Raises:
         ConfigError: when an argument is out of its range.
     """
-    tasks = permuted(_digits(), n_tasks, Settings(seed=seed, validation=validation, heads=heads))
+    tasks = permuted(read_digits(), n_tasks, Settings(seed=seed, validation=validation, heads=heads))
     arguments = {"n_tasks": n_tasks, "validation": validation, "heads": heads}
     return Stream(tasks, name="permuted-digits", heads=heads, seed=seed, arguments=arguments)
 
@@ -81,12 +81,13 @@ def rotated_digits(
     Raises:
         ConfigError: when an argument is out of its range.
     """
-    tasks = rotated(_digits(), n_tasks, Settings(seed=seed, validation=validation, heads=heads), task_order)
+    tasks = rotated(read_digits(), n_tasks, Settings(seed=seed, validation=validation, heads=heads), task_order)
     arguments = {"n_tasks": n_tasks, "validation": validation, "heads": heads, "task_order": task_order}
     return Stream(tasks, name="rotated-digits", heads=heads, seed=seed, arguments=arguments)
 
 
-def _digits() -> Dataset:
+def read_digits() -> Dataset:
+    """All images, (N, 1, 8, 8) float32 in [0, 1], with the test split of all streams."""
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)  # (1797, 64) whole numbers 0 .. 16, (1797,)

@@ -61,6 +61,8 @@ def read_stream(folder: Path) -> tuple[dict[str, Any], tuple[Task, ...]]:
     for field, kind in {"name": str, "heads": str, "seed": int, "arguments": dict, "tasks": list}.items():
         if not isinstance(header.get(field), kind):
             raise _damaged(path, field, f"a {kind.__name__}", header.get(field))
+    if not isinstance(header.get("draw"), int | None):
+        raise _damaged(path, "draw", "an int or null", header.get("draw"))
     records = header.pop("tasks")
     return header, tuple(_read_task(path, index, record) for index, record in enumerate(records))
 

@@ -28,7 +28,8 @@ class Stream(Sequence[Task]):
         name: what the stream is called, e.g. `"split-digits"`.
         heads: an output head for each task, or one that all share (domain-incremental).
         seed: the seed of class order, task order and validation split.
-        arguments: how the stream was made, without the seed and the place of the data; JSON values.
+        draw: which subset of a data set was drawn for training; None where a stream is always the same.
+        arguments: how the stream was made, without seed, draw and the place of the data; JSON values.
         benchmark: the Avalanche benchmark that the tasks came from; made from their tensors on first use if absent.
 
     Raises:
@@ -43,6 +44,7 @@ class Stream(Sequence[Task]):
         name: str,
         heads: Heads = "per-task",
         seed: int = 0,
+        draw: int | None = None,
         arguments: Mapping[str, Any] | None = None,
         benchmark: Any = None,
     ) -> None:
@@ -50,6 +52,7 @@ class Stream(Sequence[Task]):
         self.name = name
         self.heads: Heads = heads
         self.seed = seed
+        self.draw = draw
         self.arguments: Mapping[str, Any] = _plain(arguments or {})
         self._given_benchmark = benchmark
         self._tasks = tuple(
@@ -87,7 +90,18 @@ class Stream(Sequence[Task]):
         if not 1 <= n_tasks <= len(self):
             raise ConfigError(f"n_tasks: required 1 to {len(self)}, found {n_tasks!r}; ask for fewer tasks.")
         name = f"{self.name}[:{n_tasks}]"
-        return Stream(self._tasks[:n_tasks], name=name, heads=self.heads, seed=self.seed, arguments=self.arguments)
+        return self.having(self._tasks[:n_tasks], name)
+
+    def having(self, tasks: Sequence[Task], name: str | None = None) -> "Stream":
+        """A stream of other tasks that was made in the same way; its name is the same unless another one is given."""
+        return Stream(
+            tasks,
+            name=name or self.name,
+            heads=self.heads,
+            seed=self.seed,
+            draw=self.draw,
+            arguments=self.arguments,
+        )
 
     def save(self, folder: str | Path) -> Path:
         """Writes the stream into `folder`, atomically, and returns the path of its `stream.json`.
@@ -96,7 +110,13 @@ class Stream(Sequence[Task]):
             RunFolderError: when it cannot be written.
             StreamError: when a task has an objective that has no form on disk.
         """
-        header = {"name": self.name, "heads": self.heads, "seed": self.seed, "arguments": self.arguments}
+        header = {
+            "name": self.name,
+            "heads": self.heads,
+            "seed": self.seed,
+            "draw": self.draw,
+            "arguments": self.arguments,
+        }
         return write_stream(Path(folder), header, self._tasks)
 
     @staticmethod
@@ -110,7 +130,12 @@ class Stream(Sequence[Task]):
         header, tasks = read_stream(Path(folder))
         try:
             return Stream(
-                tasks, name=header["name"], heads=header["heads"], seed=header["seed"], arguments=header["arguments"]
+                tasks,
+                name=header["name"],
+                heads=header["heads"],
+                seed=header["seed"],
+                draw=header.get("draw"),
+                arguments=header["arguments"],
             )
         except (ConfigError, StreamError) as error:
             raise StreamError(f"{Path(folder) / STREAM_FILE}: {error}") from error

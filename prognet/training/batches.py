@@ -1,8 +1,8 @@
 """Mini-batches: which samples an update sees. The same for every strategy with the same seed and schedule.
 
-An epoch of N samples is divided evenly over ceil(N / batch_size) batches, so that none is tiny. Where several tasks are
-learned together, samples of each are spread evenly over the batches, as many as its quota; a task's samples stand
-together.
+Batches come in rounds, for one task its epochs. A round of N samples is divided evenly over its batches, so that none
+is tiny. Where several tasks are learned together, samples of each are spread evenly over the batches, as many as its
+quota; a task's samples stand together. How long a round is, and how many there are, the budget says.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from prognet.seeds import derive_seed
 from prognet.streams.task import Samples, Task
 
 Sampling = Literal["balanced", "proportional"]
-"""How a joint epoch is shared: as many samples of each task, or each sample once. Both see equally many in all."""
+"""How joint training is shared: as many samples of each task, or each as often as alone. Both see equally many."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,22 +37,16 @@ def on_device(samples: Samples, device: torch.device) -> Samples:
     return Samples(samples.x.to(device), samples.y.to(device))
 
 
-def updates_per_epoch(tasks: Sequence[Task], batch_size: int) -> int:
-    """Mini-batches in an epoch over the training splits of `tasks`."""
-    return -(-sum(len(task.train) for task in tasks) // batch_size)
-
-
-def quotas(tasks: Sequence[Task], sampling: Sampling) -> list[int]:
-    """Samples that each task contributes to an epoch; they add up to all training samples."""
-    sizes = [len(task.train) for task in tasks]
+def quotas(sizes: Sequence[int], sampling: Sampling) -> list[int]:
+    """Samples that each task contributes to a round, of the samples that it would bring alone; the sum is the same."""
     if sampling == "proportional":
-        return sizes
+        return list(sizes)
     share, rest = divmod(sum(sizes), len(sizes))
     return [share + (index < rest) for index in range(len(sizes))]
 
 
 def shares(quotas: Sequence[int], n_batches: int) -> list[list[int]]:
-    """How many samples of each task every batch of an epoch holds: (n_batches, n_tasks).
+    """How many samples of each task every batch of a round holds: (n_batches, n_tasks).
 
     The samples of all tasks are lined up, those of each task at equal distances, and cut into batches of equal size, or
     sizes that differ by one.
@@ -64,22 +58,33 @@ def shares(quotas: Sequence[int], n_batches: int) -> list[list[int]]:
 
 
 class BatchSource:
-    """The training data of some tasks on the device, and the order in which an epoch takes it."""
+    """The training data of some tasks on the device, and the order in which a round takes it.
+
+    Args:
+        tasks: the tasks that are learned together.
+        quotas: samples of each task in a round.
+        n_batches: batches in a round.
+        seed: seed of the orders.
+        device: where the samples lie.
+    """
 
     def __init__(
-        self, tasks: Sequence[Task], batch_size: int, sampling: Sampling, seed: int, device: torch.device
+        self, tasks: Sequence[Task], quotas: Sequence[int], n_batches: int, seed: int, device: torch.device
     ) -> None:
-        self._tasks = tasks
-        self._quotas = quotas(tasks, sampling)
-        self._shares = shares(self._quotas, updates_per_epoch(tasks, batch_size))
+        self._tasks, self._quotas = tasks, quotas
+        self._shares = shares(quotas, n_batches)
         self._data = [on_device(task.train, device) for task in tasks]
         self._orders = [
-            _EndlessOrder(len(task.train), torch.Generator().manual_seed(derive_seed(seed, task.label, "order")))
+            EndlessOrder(len(task.train), torch.Generator().manual_seed(derive_seed(seed, task.label, "order")))
             for task in tasks
         ]
 
-    def epoch(self) -> Iterator[Batch]:
-        """The batches of the next epoch."""
+    def rounds(self) -> Iterator[Batch]:
+        """The batches of one round after another, without end."""
+        while True:
+            yield from self._round()
+
+    def _round(self) -> Iterator[Batch]:
         device = self._data[0].x.device
         orders = [order.take(quota).to(device) for order, quota in zip(self._orders, self._quotas, strict=True)]
         taken = [0] * len(self._tasks)
@@ -93,7 +98,7 @@ class BatchSource:
             yield batch
 
 
-class _EndlessOrder:
+class EndlessOrder:
     """One random permutation of 0..n-1 after another."""
 
     def __init__(self, n: int, generator: torch.Generator) -> None:

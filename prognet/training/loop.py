@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
+from math import nan
 from time import perf_counter
 
 import torch
@@ -12,7 +14,8 @@ from prognet.errors import DivergedError
 from prognet.results import LearningCurve
 from prognet.seeds import derive_seed
 from prognet.streams.task import Task
-from prognet.training.batches import Batch, BatchSource, Sampling, updates_per_epoch
+from prognet.training.batches import Batch, BatchSource, Sampling
+from prognet.training.budget import Budget, budget_of
 from prognet.training.measuring import CurveRecorder, Predict, counting_flops, evaluating, mean_loss
 from prognet.training.optimisers import make_optimiser, make_schedule
 from prognet.training.session import FitRecord, Session, seeded
@@ -29,6 +32,7 @@ def fit(
     session: Session,
     sampling: Sampling = "balanced",
     weights: Mapping[int, float] | None = None,
+    make_run: "Callable[..., Run] | None" = None,
 ) -> FitRecord:
     """Trains the parameters of `module` that have a gradient, on the training splits of `tasks`.
 
@@ -41,23 +45,25 @@ def fit(
         predict: the outputs of one task, for measuring.
         tasks: the tasks that are learned together.
         session: how to train and what to measure.
-        sampling: how a joint epoch is shared between the tasks.
+        sampling: how joint training is shared between the tasks.
         weights: factor of each task's loss, by label; 1 where it is missing.
+        make_run: makes the run from its arguments, where the updates are taken in another way than by `Run`.
 
     Raises:
-        DivergedError: when a loss is not a finite number; found at the end of its epoch.
+        DivergedError: when a loss is not a finite number; found at the end of its pass over the samples.
     """
-    run = _Run(module, forward, predict, tasks, session, weights or {})
-    if session.training.epochs == 0:
+    budget = budget_of(session.training, tasks, sampling)
+    run = (make_run or Run)(module, forward, predict, tasks, session, weights or {}, budget)
+    if budget.updates == 0:
         module.eval()
         return run.record()
-    source = BatchSource(tasks, session.training.batch_size, sampling, session.seed, session.device)
+    source = BatchSource(tasks, budget.quotas, budget.round, session.seed, session.device)
     with seeded(derive_seed(session.seed, tasks[0].label, "training"), session.device):
         run.train(source)
     return run.record()
 
 
-class _Run:
+class Run:
     """The state of one `fit`."""
 
     def __init__(
@@ -68,46 +74,52 @@ class _Run:
         tasks: Sequence[Task],
         session: Session,
         weights: Mapping[int, float],
+        budget: Budget,
     ) -> None:
         self.module, self.forward, self.predict = module, forward, predict
         self.tasks = {task.label: task for task in tasks}
         self.session, self.training, self.weights = session, session.training, weights
         self.parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        self.total = self.training.epochs * updates_per_epoch(tasks, self.training.batch_size)
-        self.recorder = CurveRecorder(tasks, self.total, session.measurement, session.seed, session.device)
+        self.budget = budget
+        self.recorder = CurveRecorder(tasks, budget.updates, session.measurement, session.seed, session.device)
         self.validation: list[float] = []
         self.updates, self.samples, self.flops_per_sample = 0, 0, 0.0
         self.seconds, self.measuring_seconds = 0.0, 0.0
 
     def train(self, source: BatchSource) -> None:
-        """All epochs, or as many as early stopping allows; leaves the module in evaluation mode."""
+        """All updates, or as many as early stopping allows; leaves the module in evaluation mode."""
         optimiser = make_optimiser(self.parameters, self.training)
-        schedule = make_schedule(optimiser, self.training.schedule, self.total)
+        schedule = make_schedule(optimiser, self.training.schedule, self.budget.updates)
         stopping = _EarlyStopping(self.module, self.training.patience)
         started = perf_counter()
         self._measure()
-        for _ in range(self.training.epochs):
-            self._epoch(source, optimiser, schedule)
+        batches = source.rounds()
+        while self.updates < self.budget.updates:
+            size = min(self.budget.epoch, self.budget.updates - self.updates)
+            self._pass(islice(batches, size), optimiser, schedule)
             if stopping.is_over(self._validate()):
                 break
         if self.updates != self.recorder.updates[-1]:  # stopped early
             self._measure()
         stopping.restore()
         self.module.eval()
-        _synchronise(self.session.device)
+        synchronise(self.session.device)
         self.seconds = perf_counter() - started - self.measuring_seconds
 
-    def _epoch(
-        self, source: BatchSource, optimiser: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler
+    def _pass(
+        self,
+        batches: Iterator[Batch],
+        optimiser: torch.optim.Optimizer,
+        schedule: torch.optim.lr_scheduler.LRScheduler,
     ) -> None:
         self.module.train()
         first, losses = self.updates, []
-        for batch in source.epoch():
+        for batch in batches:
             losses.append(self._update(batch, optimiser))
             schedule.step()
             if self.recorder.is_due(self.updates):
                 self._measure()
-        self._check(torch.stack(losses), first)  # the only wait for the device in an epoch
+        self._check(torch.stack(losses), first)  # the only wait for the device in a pass
         self.session.advance(self.updates - first)
 
     def _update(self, batch: Batch, optimiser: torch.optim.Optimizer) -> Tensor:
@@ -143,20 +155,23 @@ class _Run:
             self.recorder.measure(self.predict, self.updates)
 
     def _validate(self) -> float:
-        with self._measuring():
-            tasks = list(self.tasks.values())
-            loss = mean_loss(self.predict, tasks, self.session.device, self.session.measurement.evaluation_batch_size)
-        self.validation.append(loss)
-        return loss
+        tasks = [task for task in self.tasks.values() if len(task.val)]
+        if tasks:
+            with self._measuring():
+                size = self.session.measurement.evaluation_batch_size
+                self.validation.append(mean_loss(self.predict, tasks, self.session.device, size))
+        else:  # without waiting for the device: a pass may be a single update
+            self.validation.append(nan)
+        return self.validation[-1]
 
     @contextmanager
     def _measuring(self) -> Iterator[None]:
         """Evaluation mode for a moment, with the time it takes booked apart."""
-        _synchronise(self.session.device)
+        synchronise(self.session.device)
         started = perf_counter()
         with evaluating(self.module):
             yield
-        _synchronise(self.session.device)
+        synchronise(self.session.device)
         self.measuring_seconds += perf_counter() - started
 
     def _check(self, losses: Tensor, first: int) -> None:
@@ -165,7 +180,7 @@ class _Run:
             update = first + int((~finite).nonzero()[0])
             raise DivergedError(
                 f"training of tasks {list(self.tasks)}: required a finite loss, found {losses[update - first].item()} "
-                f"at update {update} of {self.total}; use a smaller lr than {self.training.lr}, or clip_norm."
+                f"at update {update} of {self.budget.updates}; use a smaller lr than {self.training.lr}, or clip_norm."
             )
 
     def record(self) -> FitRecord:
@@ -203,7 +218,7 @@ class _EarlyStopping:
         self._state: dict[str, Tensor] | None = None
 
     def is_over(self, loss: float) -> bool:
-        """Whether training should stop after an epoch with this validation loss."""
+        """Whether training should stop after a pass with this validation loss."""
         if self._patience is None:
             return False
         if loss < self._best:
@@ -221,7 +236,7 @@ class _EarlyStopping:
                     tensor.copy_(self._state[name])
 
 
-def _synchronise(device: torch.device) -> None:
+def synchronise(device: torch.device) -> None:
     """Waits until the device has done what it was given, so that times are true."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -32,7 +32,8 @@ class Session:
 
     def without_training(self) -> "Session":
         """The session in which everything is built as ever and nothing is trained: how a saved run is rebuilt."""
-        return replace(self, training=replace(self.training, epochs=0), advance=ignore_progress)
+        training = replace(self.training, epochs=0, updates=None, first_updates=None)
+        return replace(self, training=training, advance=ignore_progress)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,6 +10,8 @@ from prognet.errors import ConfigError
 GOOD_TRAINING: list[dict[str, Any]] = [
     {},
     {"epochs": 0},
+    {"updates": 1},
+    {"first_updates": 600, "first_batch_size": 100},
     {"batch_size": 1},
     {"optimiser": "adamw"},
     {"optimiser": "sgd", "momentum": 0.9},
@@ -26,6 +28,11 @@ BAD_TRAINING: list[tuple[str, Any, str]] = [
     ("epochs", True, "a whole number, at least 0"),
     ("batch_size", 0, "a whole number, at least 1"),
     ("batch_size", "64", "a whole number, at least 1"),
+    *[
+        (name, value, "None or a whole number, at least 1")
+        for name in ("updates", "first_updates", "first_batch_size")
+        for value in (0, 2.0, True)
+    ],
     ("optimiser", "Adam", "one of ('adam', 'adamw', 'sgd', 'rmsprop')"),
     ("lr", 0.0, "a finite number above 0"),
     ("lr", inf, "a finite number above 0"),

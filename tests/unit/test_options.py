@@ -7,6 +7,8 @@ import pytest
 
 from prognet import options, streams
 from prognet.options import (
+    LowDataDigits,
+    LowDataImages,
     OwnArrays,
     OwnFolder,
     PermutedDigits,
@@ -28,6 +30,8 @@ PAIRS: list[tuple[type[Any], Callable[..., Any]]] = [
     (SplitImages, streams.split_cifar10),
     (PermutedImages, streams.permuted_mnist),
     (RotatedImages, streams.rotated_mnist),
+    (LowDataImages, streams.low_data_mnist),
+    (LowDataDigits, streams.low_data_digits),
     (OwnArrays, streams.from_npz),
     (OwnFolder, streams.from_folder),
 ]
@@ -48,6 +52,12 @@ def test_every_builder_takes_the_seed_that_is_left_out(kind: type[Any], builder:
     assert "seed" not in defaults_of_options(kind)
 
 
+def test_streams_that_are_drawn_take_the_draw_that_is_left_out() -> None:
+    drawn = {builder.__name__ for _, builder in PAIRS if "draw" in inspect.signature(builder).parameters}
+    assert drawn == {"low_data_mnist", "low_data_digits"}
+    assert not any("draw" in defaults_of_options(kind) for kind, _ in PAIRS)
+
+
 def test_the_split_of_a_hundred_classes_differs_in_the_number_of_tasks_alone() -> None:
     assert defaults_of_builder(streams.split_cifar100) == {**defaults_of_options(SplitImages), "n_tasks": 10}
 
@@ -64,4 +74,4 @@ def test_options_are_values(kind: type[Any]) -> None:
     assert kind() == kind()
     assert hash(kind()) == hash(kind())
     with pytest.raises(FrozenInstanceError):
-        kind().n_tasks = 3
+        kind().heads = "shared"

@@ -26,15 +26,15 @@ def byte_stream() -> Stream:
         empty = Samples(x[:0], samples.y[:0])
         normalisation = Normalisation((0.1, 1 / 3, 0.7), (0.2, 0.3, 1e-7))
         tasks.append(replace(task, label=label, train=samples, val=empty, test=samples, normalisation=normalisation))
-    return Stream(tasks, name="bytes", heads="shared", seed=7, arguments={"a": [1, None, 0.1]})
+    return Stream(tasks, name="bytes", heads="shared", seed=7, draw=3, arguments={"a": [1, None, 0.1]})
 
 
 @pytest.mark.parametrize("stream", [blobs((2, 5, 3), seed=2), byte_stream()], ids=["floats", "bytes"])
 def test_the_round_trip_is_exact(stream: Stream, tmp_path: Path) -> None:
     assert stream.save(tmp_path) == tmp_path / STREAM_FILE
     loaded = Stream.load(tmp_path)
-    header = (stream.name, stream.heads, stream.seed, stream.arguments)
-    assert (loaded.name, loaded.heads, loaded.seed, loaded.arguments) == header
+    header = (stream.name, stream.heads, stream.seed, stream.draw, stream.arguments)
+    assert (loaded.name, loaded.heads, loaded.seed, loaded.draw, loaded.arguments) == header
     for saved, read in zip(stream, loaded, strict=True):
         assert read.summary == saved.summary
         assert (read.classes, read.objective, read.normalisation) == (
@@ -85,6 +85,7 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
     ("change", "message"),
     [
         (lambda d: d.pop("seed"), r"stream.json: seed: required a int, found None; make the stream again"),
+        (lambda d: d.update(draw="0"), r"stream.json: draw: required an int or null, found '0'"),
         (lambda d: d.update(tasks={}), r"stream.json: tasks: required a list, found \{\}"),
         (lambda d: d["tasks"].insert(0, 3), r"stream.json: tasks\[0\].label: required a int, found None"),
         (lambda d: d["tasks"][1].pop("classes"), r"stream.json: tasks\[1\].classes: required a list, found None"),

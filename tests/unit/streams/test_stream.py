@@ -41,6 +41,14 @@ def test_the_first_tasks_are_a_stream() -> None:
     assert all(same_samples(first[label].train, stream[label].train) for label in range(2))
 
 
+def test_other_tasks_leave_how_a_stream_was_made() -> None:
+    stream = Stream(tuple(blobs((2, 3))), name="blobs", seed=4, draw=2, arguments={"a": 1})
+    other = stream.having(stream[:1])
+    assert (other.name, other.heads, other.seed, other.draw, other.arguments) == ("blobs", "per-task", 4, 2, {"a": 1})
+    assert len(other) == 1
+    assert stream.first(1).draw == 2
+
+
 @pytest.mark.parametrize("n_tasks", [0, 4])
 def test_the_stream_has_no_more_tasks_than_it_has(n_tasks: int) -> None:
     with pytest.raises(ConfigError, match=f"n_tasks: required 1 to 3, found {n_tasks}; ask for fewer"):

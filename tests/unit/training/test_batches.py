@@ -1,4 +1,5 @@
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import pytest
 import torch
@@ -6,15 +7,28 @@ from torch import Tensor
 
 from prognet.seeds import derive_seed
 from prognet.streams.stream import Stream
-from prognet.training.batches import Batch, BatchSource, Sampling, quotas, shares, updates_per_epoch
+from prognet.streams.task import Task
+from prognet.training.batches import Batch, BatchSource, Sampling, quotas, shares
 from tests.helpers.plain import plain_batches, plain_orders
 from tests.helpers.streams import make_byte_stream, make_stream
 
 CPU = torch.device("cpu")
 
 
-def source(stream: Stream, batch_size: int, sampling: Sampling = "balanced", seed: int = 0) -> BatchSource:
-    return BatchSource(list(stream), batch_size, sampling, seed, CPU)
+class Epochs:
+    """Rounds that are epochs over the tasks, one at a time."""
+
+    def __init__(self, tasks: Sequence[Task], batch_size: int, sampling: Sampling = "balanced", seed: int = 0) -> None:
+        sizes = [len(task.train) for task in tasks]
+        self.n_batches = -(-sum(sizes) // batch_size)
+        self.batches = BatchSource(tasks, quotas(sizes, sampling), self.n_batches, seed, CPU).rounds()
+
+    def epoch(self) -> Iterator[Batch]:
+        return islice(self.batches, self.n_batches)
+
+
+def source(stream: Stream, batch_size: int, sampling: Sampling = "balanced", seed: int = 0) -> Epochs:
+    return Epochs(list(stream), batch_size, sampling, seed)
 
 
 def rows_of(batches: Sequence[Batch], label: int) -> Tensor:
@@ -50,7 +64,7 @@ def test_no_batch_of_an_epoch_is_tiny() -> None:
 
 def test_the_order_depends_on_seed_and_task_alone() -> None:
     stream = make_stream((2, 2))
-    alone = [BatchSource([task], 16, "balanced", 0, CPU) for task in stream]
+    alone = [Epochs([task], 16) for task in stream]
     again, other = source(make_stream((2,)), 16), source(make_stream((2,)), 16, seed=1)
     first, second = (rows_of(list(batches.epoch()), label) for label, batches in enumerate(alone))
     together = list(source(stream, 16).epoch())
@@ -72,16 +86,8 @@ def test_the_global_generator_is_not_used() -> None:
 
 
 def test_quotas_by_hand() -> None:
-    tasks = list(make_stream((2, 5, 3), [10, 40, 21]))
-    assert quotas(tasks, "proportional") == [10, 40, 21]
-    assert quotas(tasks, "balanced") == [24, 24, 23]  # 71 = 3 * 23 + 2
-
-
-def test_updates_per_epoch_by_hand() -> None:
-    tasks = list(make_stream((2, 5, 3), [10, 40, 21]))
-    assert updates_per_epoch(tasks, 16) == 5  # 71 / 16 = 4.4
-    assert updates_per_epoch(tasks[:1], 10) == 1
-    assert updates_per_epoch(tasks[:1], 3) == 4
+    assert quotas([10, 40, 21], "proportional") == [10, 40, 21]
+    assert quotas([10, 40, 21], "balanced") == [24, 24, 23]  # 71 = 3 * 23 + 2
 
 
 def test_shares_by_hand() -> None:

@@ -39,7 +39,7 @@ def test_the_generator_is_restored_after_an_error() -> None:
 
 
 def test_a_session_without_training_is_the_same_but_for_that() -> None:
-    session = make_session(Training(epochs=3, lr=0.5), seed=4)
+    session = make_session(Training(epochs=3, updates=5, first_updates=7, lr=0.5), seed=4)
     without = session.without_training()
     assert without.training == Training(epochs=0, lr=0.5)
     assert (without.seed, without.device, without.measurement) == (4, CPU, session.measurement)
