@@ -31,6 +31,9 @@ class Strategy(nn.Module, ABC):
     """Which tasks are learned together: one after the other, all at once, or all so far at every step."""
     kind: ClassVar[str] = ""
     """Name of the class in the catalogue; empty for a strategy that only its author can rebuild."""
+    resumable: ClassVar[bool] = True
+    """Whether all that it needs for the next task lies in its parameters and buffers, so that a run that was killed can
+    go on; otherwise such a run begins again from its first task."""
 
     def __init__(self, backbone: Backbone, name: str) -> None:
         """A strategy that has learned nothing yet.
@@ -40,11 +43,18 @@ class Strategy(nn.Module, ABC):
             name: the name in results and figures.
         """
         super().__init__()
-        _check_backbone(backbone)
+        check_backbone(backbone)
         self.backbone, self.name = backbone, name
         self.session: Session | None = None
         self.records: list[FitRecord] = []
         self.choices: list[Mapping[str, Any]] = []
+
+    def prepare(self, tasks: Sequence[Task]) -> None:
+        """Told once, before the first step, which tasks will come, without their samples; by default no matter.
+
+        Raises:
+            ConfigError: when they cannot be learned as they were asked for.
+        """
 
     @abstractmethod
     def learn(self, tasks: Sequence[Task]) -> None:
@@ -68,6 +78,10 @@ class Strategy(nn.Module, ABC):
     def frozen_digests(self) -> Mapping[str, str]:
         """SHA-256 of every part that will never change again, by name; the harness checks that none ever does."""
         return {}
+
+    def kept_bytes(self) -> int:
+        """Bytes that it keeps for later tasks beside its parameters and buffers, such as a replay memory."""
+        return 0
 
     def arguments(self) -> Mapping[str, Any]:
         """The arguments of the constructor, without backbone and name, as JSON values."""
@@ -94,11 +108,17 @@ class Strategy(nn.Module, ABC):
         self.choices.append(choice)
         return choice
 
-    def build(self, task: Task, purpose: str = "backbone") -> nn.Module:
-        """A network for the task on the session's device; its initialisation depends on (seed, task, purpose) alone."""
+    def build(self, task: Task, purpose: str = "backbone", width: float = 1.0) -> nn.Module:
+        """A network for the task on the session's device; its initialisation depends on (seed, task, purpose) alone.
+
+        Args:
+            task: the task.
+            purpose: names the random stream.
+            width: factor of the backbone's widths.
+        """
         session = self.current_session()
         with seeded(derive_seed(session.seed, task.label, purpose), session.device):
-            return self.backbone(task.input_shape, task.n_classes).to(session.device)
+            return network_for(self.backbone, task, width).to(session.device)
 
     def fit(
         self,
@@ -116,7 +136,15 @@ class Strategy(nn.Module, ABC):
         return {label: self.predict(x, label) for label, x in inputs.items()}
 
 
-def _check_backbone(backbone: object) -> None:
+def network_for(backbone: Backbone, task: Task, width: float = 1.0) -> nn.Module:
+    """The backbone for a task; `width` is named only where it is not 1, since not every backbone takes one."""
+    if width == 1:
+        return backbone(task.input_shape, task.n_classes)
+    return backbone(task.input_shape, task.n_classes, width=width)
+
+
+def check_backbone(backbone: object) -> None:
+    """Raises ConfigError unless `backbone` is a function that can make networks."""
     if not callable(backbone) or isinstance(backbone, nn.Module):
         raise ConfigError(
             "backbone: required a function (input_shape, n_classes) -> nn.Module, found a "

@@ -33,19 +33,28 @@ class TaskColumns(nn.Module):
             ConfigError: when the task has a column already.
             SiteError: when the backbone does not fit the columns there are.
         """
-        if task.label in self._column_of:
-            raise ConfigError(f"tasks: required a new task, found task {task.label}, which has been learned already.")
+        self.check_new(task)
         k = self.add(backbone, task, sites, sources)
         self._column_of[task.label] = k
         fit(self.network.column(k))
         self.network.check_frozen()
         self.network.column(k).freeze()
 
+    def check_new(self, task: Task) -> None:
+        """Raises ConfigError when the task has a column already."""
+        if task.label in self._column_of:
+            raise ConfigError(f"tasks: required a new task, found task {task.label}, which has been learned already.")
+
     def add(
         self, backbone: nn.Module, task: Task, sites: Sequence[str] | None = None, sources: Sequence[int] | None = None
     ) -> int:
         """Adds a column that no task owns, and returns its index."""
         return self.network.add_column(backbone, example_of(task), sites, sources=sources)
+
+    @property
+    def column_of(self) -> Mapping[int, int]:
+        """The index of each learned task's column, by the task's label."""
+        return dict(self._column_of)
 
     def predict(self, x: Tensor, task_label: int) -> Tensor:
         """The output of the task's column.

@@ -6,14 +6,38 @@ from typing import Any
 from prognet.engine.adapters import adapter_from
 from prognet.errors import ConfigError
 from prognet.strategies.base import Backbone, Strategy
+from prognet.strategies.copytune import CopyTune
 from prognet.strategies.finetune import FineTune, HeadOnly
+from prognet.strategies.growth import PruneLaterals, Width
 from prognet.strategies.independent import Independent, IndependentWide
 from prognet.strategies.multitask import MultiTask
 from prognet.strategies.progressive import Progressive, ProgressiveRandom
+from prognet.strategies.sources import Sources
+from prognet.strategies.specification import Specification, specification_from
+from prognet.strategies.start import Start
+from prognet.strategies.wrapped import Wrapped
 
 _KINDS: Mapping[str, type[Strategy]] = {
     kind.kind: kind
-    for kind in (Progressive, ProgressiveRandom, FineTune, HeadOnly, MultiTask, Independent, IndependentWide)
+    for kind in (
+        Progressive,
+        ProgressiveRandom,
+        FineTune,
+        HeadOnly,
+        MultiTask,
+        Independent,
+        IndependentWide,
+        CopyTune,
+        Wrapped,
+    )
+}
+
+
+_SPECIFICATIONS: Mapping[str, type[Specification]] = {
+    "sources": Sources,
+    "width": Width,
+    "prune": PruneLaterals,
+    "start": Start,
 }
 
 
@@ -42,6 +66,9 @@ def strategy_from(description: Mapping[str, Any], backbone: Backbone) -> Strateg
     arguments = dict(description["arguments"])
     if "adapter" in arguments:
         arguments["adapter"] = adapter_from(arguments["adapter"])
+    for argument, base in _SPECIFICATIONS.items():
+        if arguments.get(argument) is not None:
+            arguments[argument] = specification_from(base, argument, arguments[argument])
     try:
         return kind(backbone, name=description["name"], **arguments)
     except TypeError as error:

@@ -54,6 +54,10 @@ def test_a_description_by_hand() -> None:
         "arguments": {
             "adapter": {"kind": "LinearAdapter", "arguments": {"zero_init": True, "kernel": "1x1"}},
             "sites": ["3"],
+            "sources": {"kind": "AllSources", "arguments": {}},
+            "width": None,
+            "budget": None,
+            "prune": None,
         },
     }
     assert describe_strategy(FineTune(PLAIN)) == {"kind": "FineTune", "name": "finetune", "arguments": {}}

@@ -1,0 +1,186 @@
+"""Which earlier columns a new one reads: all, the last ones, or those with the best evidence.
+
+Two numbers belong to a choice: how many columns are read, which decides the parameters of the new column, and how many
+have to be run for it. Sources read sources of their own, and are run with them as they were trained; together they are
+the closure. `closure` bounds that: in the order of preference, a column is passed over where it would make the closure
+too large.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from prognet.analysis.relatedness import knn_accuracy, penultimate_features
+from prognet.analysis.ridge import ridge_fit
+from prognet.analysis.sensitivity import average_fisher_sensitivity
+from prognet.engine import ProgressiveNetwork
+from prognet.errors import ConfigError
+from prognet.seeds import derive_seed
+from prognet.strategies.base import example_of
+from prognet.strategies.specification import Specification, require_whole
+from prognet.streams.task import Task
+from prognet.training import FitRecord, Session, evaluating, fit, seeded
+from prognet.training.batches import on_device
+
+Evidence = Literal["knn", "ridge", "afs"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Situation:
+    """A network in front of a new task: what sources are chosen from."""
+
+    network: ProgressiveNetwork
+    task: Task
+    session: Session
+    sites: Sequence[str] | str | None
+    build: Callable[[], nn.Module]
+    """A fresh backbone for the task, for a trial."""
+    note: Callable[[FitRecord], None]
+    """Told what a trial cost."""
+
+
+class Sources(Specification, ABC):
+    """A frozen specification of the columns that a new one reads."""
+
+    count: int | None = None
+    """Columns that are read at most; None for no bound."""
+    closure: int | None = None
+    """Columns that are run for a prediction at most, beside the new one; None for no bound."""
+    from_data: bool = False
+    """Whether the evidence comes from the samples of the task."""
+
+    @abstractmethod
+    def evidence(self, situation: Situation) -> list[float]:
+        """How much speaks for each column of the network, by index; more is better."""
+
+
+@dataclass(frozen=True)
+class AllSources(Sources):
+    """Every earlier column, as in the paper: parameters grow with the square of the number of columns."""
+
+    def evidence(self, situation: Situation) -> list[float]:
+        """The latest first; it matters where a budget leaves some out."""
+        return [float(index) for index in range(len(situation.network))]
+
+
+@dataclass(frozen=True)
+class LastSources(Sources):
+    """The latest columns.
+
+    Raises:
+        ConfigError: when a number is below 1.
+    """
+
+    count: int = 1
+    """Columns that are read at most."""
+    closure: int | None = None
+    """Columns that are run for a prediction at most, beside the new one; None for no bound: the chain of all."""
+
+    def __post_init__(self) -> None:
+        _check_bounds(self)
+
+    def evidence(self, situation: Situation) -> list[float]:
+        """The latest first."""
+        return [float(index) for index in range(len(situation.network))]
+
+
+@dataclass(frozen=True)
+class TopSources(Sources):
+    """The columns whose features predict the new task's labels best, judged on its training samples.
+
+    Raises:
+        ConfigError: when a number is below 1, or `by` is not known.
+    """
+
+    count: int = 1
+    """Columns that are read at most."""
+    by: Evidence = "knn"
+    """`"knn"`: leave-one-out accuracy of 3 nearest neighbours on the standardised features of the output layer;
+    `"ridge"`: leave-one-out cross-entropy of a ridge regression on them; `"afs"`: the column's share of the Average
+    Fisher Sensitivity, summed over sites, in a trial column that reads all and is thrown away."""
+    closure: int | None = None
+    """Columns that are run for a prediction at most, beside the new one; None for no bound."""
+    samples: int = 1000
+    """Training samples that are looked at, the first ones of a seeded permutation."""
+    trial: int = 100
+    """Updates of the trial column; they count among the updates of the step."""
+    from_data = True
+
+    def __post_init__(self) -> None:
+        _check_bounds(self)
+        require_whole("samples", self.samples, 4)
+        require_whole("trial", self.trial, 1)
+        if self.by not in get_args(Evidence):
+            raise ConfigError(f"by: required one of {get_args(Evidence)}, found {self.by!r}.")
+
+    def evidence(self, situation: Situation) -> list[float]:
+        """By `by`; the latest first where the task has too few samples, as in a rebuilt run."""
+        network, task, session = situation.network, situation.task, situation.session
+        every = range(len(network))
+        if len(task.train) < 2:
+            return [float(index) for index in every]
+        x, y = training_part(task, session, self.samples)
+        if self.by == "afs":
+            return _afs(situation, x, self.trial)
+        features = penultimate_features(network, every, x, batch_size=session.measurement.evaluation_batch_size)
+        if self.by == "knn":
+            return [knn_accuracy(features[index], y) for index in every]
+        return [-ridge_fit(features[index], y, task.n_classes).cross_entropy for index in every]
+
+
+def selected(sources: Sources, evidence: Sequence[float], network: ProgressiveNetwork) -> list[int]:
+    """The columns that are read, the best first, within the bounds; of two that are equal, the later one."""
+    found: list[int] = []
+    for index in sorted(range(len(evidence)), key=lambda index: (evidence[index], index), reverse=True):
+        if len(found) == sources.count:
+            break
+        if sources.closure is None or len(network.closure([*found, index])) <= sources.closure:
+            found.append(index)
+    return found
+
+
+def training_part(task: Task, session: Session, count: int) -> tuple[Tensor, Tensor]:
+    """Training inputs (n, *input_shape) as a network sees them, and their classes (n,), on the session's device."""
+    samples = on_device(task.train, session.device)
+    generator = torch.Generator().manual_seed(derive_seed(session.seed, task.label, "evidence"))
+    chosen = torch.randperm(len(samples), generator=generator)[:count].to(session.device)
+    return task.normalisation(samples.x[chosen]), samples.y[chosen]
+
+
+def _afs(situation: Situation, x: Tensor, updates: int) -> list[float]:
+    """The share of each column, summed over sites, after a short training of a column that reads all of them."""
+    network, task, session = situation.network, situation.task, situation.session
+    trial = ProgressiveNetwork(network.adapter)
+    trial.columns.extend(network.columns)
+    trial.input_shape = network.input_shape
+    training = replace(session.training, updates=updates, first_updates=None, patience=None)
+    quiet = replace(session.measurement, lca_updates=0, curve_points=0, curve_samples=1)
+    with seeded(derive_seed(session.seed, task.label, "trial"), session.device):
+        k = trial.add_column(situation.build(), example_of(task), situation.sites)
+
+        def predict(x: Tensor, label: int) -> Tensor:
+            out: Tensor = trial(x, column=k)
+            return out
+
+        record = fit(
+            trial.column(k),
+            lambda inputs: {label: predict(part, label) for label, part in inputs.items()},
+            predict,
+            [task],
+            replace(session, training=training, measurement=quiet),
+        )
+    situation.note(replace(record, curves=(), trainable=0))
+    with evaluating(trial):
+        found = average_fisher_sensitivity(trial, k, x)
+    shares = dict(zip(found.columns, found.shares.sum(axis=0).tolist(), strict=True))
+    return [shares[index] if shares[index] == shares[index] else 0.0 for index in range(len(network))]
+
+
+def _check_bounds(sources: Sources) -> None:
+    require_whole("count", sources.count, 1)
+    if sources.closure is not None:
+        require_whole("closure", sources.closure, 1)

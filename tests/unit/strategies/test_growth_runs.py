@@ -1,0 +1,133 @@
+"""Runs whose columns are decided from data: stored, verified, and continued to the same bits."""
+
+import json
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+
+import pytest
+from torch import Tensor
+
+from prognet.config import Training
+from prognet.engine import LinearAdapter
+from prognet.evaluation import grid, verify
+from prognet.evaluation.store import RunStore
+from prognet.results import RunResult, load_results
+from prognet.strategies import (
+    ConstantWidth,
+    FittedWidth,
+    LastSources,
+    Progressive,
+    PruneLaterals,
+    RootWidth,
+    TopSources,
+    describe_strategy,
+    strategy_from,
+)
+from tests.helpers.runs import MEASUREMENT, NORMED, assert_same_numbers, assert_same_tensors, quick_run, tensors
+from tests.helpers.streams import make_stream
+
+TRAINING = Training(epochs=2, batch_size=16, lr=0.02)
+STREAM = make_stream((2, 5, 3, 2))
+
+SETTINGS: Mapping[str, Callable[[], Progressive]] = {
+    "knn": lambda: Progressive(NORMED, sources=TopSources(1)),
+    "ridge": lambda: Progressive(NORMED, sources=TopSources(2, by="ridge", closure=2)),
+    "afs": lambda: Progressive(NORMED, sources=TopSources(1, by="afs", trial=3)),
+    "pruned": lambda: Progressive(NORMED, prune=PruneLaterals(drop=0.1)),
+    "linear-pruned": lambda: Progressive(NORMED, adapter=LinearAdapter(), prune=PruneLaterals(drop=0.2)),
+    "everything": lambda: Progressive(
+        NORMED, sources=TopSources(2), width=RootWidth(), budget=1200, prune=PruneLaterals(drop=0.2, samples=30)
+    ),
+    "fitted": lambda: Progressive(NORMED, sources=LastSources(1), width=FittedWidth(350)),
+}
+
+
+class Killed(BaseException):
+    """Stands in for the end of the process: nothing catches it."""
+
+
+@cache
+def undisturbed(name: str) -> tuple[RunResult, Mapping[str, Tensor]]:
+    result = quick_run(SETTINGS[name](), STREAM, training=TRAINING)
+    return result, tensors(result.learner)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_run_killed_after_its_second_step_ends_undisturbed(name: str, tmp_path: Path) -> None:
+    required, numbers = undisturbed(name)
+    seen = 0
+    due = sum(cost.updates for cost in required.costs[:2])
+
+    def advance(updates: int) -> None:
+        nonlocal seen
+        seen += updates
+        if seen > due:
+            raise Killed
+
+    with pytest.raises(Killed):
+        quick_run(SETTINGS[name](), STREAM, training=TRAINING, out=tmp_path, advance=advance)
+    progress = RunStore.of(tmp_path, "progressive", 0, 0).progress()
+    assert progress is not None
+    assert len(progress.schedule) == 2
+    (verdict,) = verify(tmp_path)
+    assert (verdict.problem, verdict.parts) == (None, 2)
+    resumed = quick_run(SETTINGS[name](), STREAM, training=TRAINING, out=tmp_path)
+    assert_same_numbers(resumed, required)
+    assert_same_tensors(tensors(resumed.learner), numbers)
+    assert load_results(tmp_path)[0].choices == required.choices
+    (verdict,) = verify(tmp_path)
+    assert (verdict.problem, verdict.parts) == (None, 4)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_what_was_decided_is_what_was_done(name: str) -> None:
+    result, _ = undisturbed(name)
+    network = result.learner.columns.network
+    for k, choice in enumerate(result.choices):
+        reads = network.column(k).reads
+        assert not [(site, source) for site, source in choice.get("pruned", ()) if source in reads[site]]
+        if "sources" in choice and "pruned" not in choice:
+            assert set(network.column(k).sources) == set(choice["sources"])
+    if "pruned" in name:
+        assert any(choice.get("pruned") for choice in result.choices)
+
+
+def test_other_choices_are_another_network(tmp_path: Path) -> None:
+    quick_run(SETTINGS["pruned"](), STREAM, training=TRAINING, out=tmp_path)
+    path = RunStore.of(tmp_path, "progressive", 0, 0).folder / "result.json"
+    document = json.loads(path.read_text())
+    step = next(step for step, choice in enumerate(document["choices"]) if choice.get("pruned"))
+    document["choices"][step]["pruned"].pop()
+    path.write_text(json.dumps(document))
+    (verdict,) = verify(tmp_path)
+    assert "state-4.safetensors: required" in str(verdict.problem)
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        *(make() for make in SETTINGS.values()),
+        Progressive(NORMED, width=ConstantWidth(0.25), sources=LastSources(3, closure=5)),
+    ],
+)
+def test_a_description_is_the_strategy(strategy: Progressive) -> None:
+    description = json.loads(json.dumps(describe_strategy(strategy)))
+    again = strategy_from(description, NORMED)
+    assert isinstance(again, Progressive)
+    assert again.growth == strategy.growth
+    assert describe_strategy(again) == description
+
+
+def test_a_comparison_tries_the_strategy_without_data(tmp_path: Path) -> None:
+    outcome = grid(
+        [SETTINGS["everything"]()],
+        lambda order: make_stream((2, 5, 3, 2)),
+        out=tmp_path,
+        seeds=(0,),
+        training=TRAINING,
+        measurement=MEASUREMENT,
+        device="cpu",
+    )
+    assert outcome.failed == {}
+    assert_same_numbers(outcome.results[0], undisturbed("everything")[0])
