@@ -19,7 +19,15 @@ _HOMES = {
     "MultiTask": "prognet.strategies",
     "Independent": "prognet.strategies",
     "IndependentWide": "prognet.strategies",
+    "AllSources": "prognet.strategies",
+    "LastSources": "prognet.strategies",
+    "TopSources": "prognet.strategies",
+    "ConstantWidth": "prognet.strategies",
+    "RootWidth": "prognet.strategies",
+    "FittedWidth": "prognet.strategies",
+    "PruneLaterals": "prognet.strategies",
     "Strategy": "prognet.strategies",
+    "TaskAgnostic": "prognet.gates",
     "Training": "prognet.config",
     "Measurement": "prognet.config",
     "RunResult": "prognet.results",
@@ -28,14 +36,17 @@ _HOMES = {
     "run": "prognet.evaluation",
     "grid": "prognet.evaluation",
     "verify": "prognet.evaluation",
+    "analyse": "prognet.evaluation",
     "PrognetError": "prognet.errors",
 }
 _MODULES = (
     "analysis",
+    "avalanche",
     "backbones",
     "engine",
     "errors",
     "evaluation",
+    "gates",
     "metrics",
     "report",
     "statistics",
@@ -44,10 +55,14 @@ _MODULES = (
 )
 
 __all__ = [
+    "AllSources",
+    "ConstantWidth",
     "FineTune",
+    "FittedWidth",
     "HeadOnly",
     "Independent",
     "IndependentWide",
+    "LastSources",
     "LinearAdapter",
     "MLPAdapter",
     "Measurement",
@@ -56,16 +71,23 @@ __all__ = [
     "Progressive",
     "ProgressiveNetwork",
     "ProgressiveRandom",
+    "PruneLaterals",
     "Results",
+    "RootWidth",
     "RunResult",
     "Strategy",
+    "TaskAgnostic",
+    "TopSources",
     "Training",
     "__version__",
+    "analyse",
     "analysis",
+    "avalanche",
     "backbones",
     "engine",
     "errors",
     "evaluation",
+    "gates",
     "grid",
     "load_results",
     "metrics",
@@ -80,10 +102,12 @@ __all__ = [
 if TYPE_CHECKING:
     from prognet import (
         analysis,
+        avalanche,
         backbones,
         engine,
         errors,
         evaluation,
+        gates,
         metrics,
         report,
         statistics,
@@ -93,17 +117,25 @@ if TYPE_CHECKING:
     from prognet.config import Measurement, Training
     from prognet.engine import LinearAdapter, MLPAdapter, ProgressiveNetwork
     from prognet.errors import PrognetError
-    from prognet.evaluation import grid, run, verify
+    from prognet.evaluation import analyse, grid, run, verify
+    from prognet.gates import TaskAgnostic
     from prognet.results import Results, RunResult, load_results
     from prognet.strategies import (
+        AllSources,
+        ConstantWidth,
         FineTune,
+        FittedWidth,
         HeadOnly,
         Independent,
         IndependentWide,
+        LastSources,
         MultiTask,
         Progressive,
         ProgressiveRandom,
+        PruneLaterals,
+        RootWidth,
         Strategy,
+        TopSources,
     )
 
 

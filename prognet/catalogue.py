@@ -4,6 +4,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib import import_module
+from inspect import signature
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +37,8 @@ STREAMS: Mapping[str, Entry] = MappingProxyType(
         "split-fashion-mnist": Entry("prognet.streams:split_fashion_mnist", "Fashion-MNIST by class"),
         "split-cifar10": Entry("prognet.streams:split_cifar10", "CIFAR-10 by class"),
         "split-cifar100": Entry("prognet.streams:split_cifar100", "CIFAR-100 by class"),
+        "low-data-mnist": Entry("prognet.streams:low_data_mnist", "MNIST, then views of it with a few samples a class"),
+        "low-data-digits": Entry("prognet.streams:low_data_digits", "the same with scikit-learn's digits; embedded"),
         "from-npz": Entry("prognet.streams:from_npz", "arrays of one's own, in one .npz file"),
         "from-folder": Entry("prognet.streams:from_folder", "images of one's own, in class folders per task"),
     }
@@ -45,6 +49,8 @@ BACKBONES: Mapping[str, Entry] = MappingProxyType(
         "mlp": Entry("prognet.backbones:mlp", "multilayer perceptron: mlp(hidden=(100, 100))"),
         "cnn": Entry("prognet.backbones:cnn", "plain convolutional network: cnn(channels=(32, 64, 128))"),
         "resnet18": Entry("prognet.backbones:resnet18", "ResNet-18 for small images: resnet18(channels=64)"),
+        "torchvision": Entry("prognet.backbones:torchvision", "by name there: torchvision(model='resnet18')"),
+        "timm": Entry("prognet.backbones:timm", "by name there, extra timm: timm(model='resnet18')"),
         "vit_tiny": Entry("prognet.backbones:vit_tiny", "vision transformer of size Ti: vit_tiny(depth=12)"),
     }
 )
@@ -54,6 +60,14 @@ STRATEGIES: Mapping[str, Entry] = MappingProxyType(
         "progressive": Entry("prognet.strategies:Progressive", "a new column per task, MLP laterals (eq. 2)"),
         "progressive-linear": Entry("prognet.strategies.named:progressive_linear", "the same, linear laterals (eq. 1)"),
         "progressive-paper": Entry("prognet.strategies.named:progressive_paper", "the paper's initialisation"),
+        "progressive-scratch": Entry("prognet.strategies.named:progressive_scratch", "columns begin from scratch"),
+        "progressive-shuffled": Entry(
+            "prognet.strategies.named:progressive_shuffled", "control: laterals read another sample"
+        ),
+        "copytune": Entry("prognet.strategies:CopyTune", "fine-tuned copy of the best earlier network, no laterals"),
+        "progressive-last": Entry("prognet.strategies.named:progressive_last", "reads the latest column only"),
+        "progressive-top1": Entry("prognet.strategies.named:progressive_top1", "reads the column that k-NN speaks for"),
+        "progressive-pruned": Entry("prognet.strategies.named:progressive_pruned", "laterals pruned after training"),
         "progressive-random": Entry("prognet.strategies:ProgressiveRandom", "control: earlier columns are random"),
         "finetune": Entry("prognet.strategies:FineTune", "shared trunk, a head per task, one task after the other"),
         "finetune-head": Entry("prognet.strategies:HeadOnly", "control: trunk frozen after the first task"),
@@ -63,6 +77,12 @@ STRATEGIES: Mapping[str, Entry] = MappingProxyType(
         "independent-wide": Entry(
             "prognet.strategies:IndependentWide", "control: widened to the parameters of the progressive column"
         ),
+        "ewc": Entry("prognet.strategies.wrapped:ewc", "Avalanche's elastic weight consolidation"),
+        "lwf": Entry("prognet.strategies.wrapped:lwf", "Avalanche's learning without forgetting"),
+        "si": Entry("prognet.strategies.wrapped:si", "Avalanche's synaptic intelligence"),
+        "mas": Entry("prognet.strategies.wrapped:mas", "Avalanche's memory aware synapses"),
+        "replay": Entry("prognet.strategies.wrapped:replay", "Avalanche's replay of 200 kept samples"),
+        "agem": Entry("prognet.strategies.wrapped:agem", "Avalanche's averaged gradient episodic memory"),
     }
 )
 
@@ -162,6 +182,8 @@ def make_strategies(names: Sequence[str], backbone: str) -> tuple[list["Strategy
 def stream_maker(name: str, options: StreamOptions) -> Callable[[int], "Stream"]:
     """The function from an order to the stream of this name with these options in that order.
 
+    Where a stream is drawn, the function is a `PerSeed`, which hands the seed of a run on as its draw.
+
     Raises:
         UnknownNameError: when the name is not known, with a suggestion.
     """
@@ -172,4 +194,45 @@ def stream_maker(name: str, options: StreamOptions) -> Callable[[int], "Stream"]
         stream: Stream = builder(**arguments, seed=order)
         return stream
 
-    return make
+    def draw(order: int, seed: int) -> "Stream":
+        stream: Stream = builder(**arguments, seed=order, draw=seed)
+        return stream
+
+    if "draw" not in signature(builder).parameters:
+        return make
+    from prognet.streams import PerSeed
+
+    return PerSeed(draw)
+
+
+def stream_again(config: Mapping[str, Any], root: Path | None) -> "Stream":
+    """The stream of a run again, from the run's configuration.
+
+    Args:
+        config: what `config` of the run's result holds.
+        root: where the data lie: the folder of a data set or of tasks, or an .npz file; None for streams without.
+
+    Raises:
+        UnknownNameError: when the stream is none of the catalogue.
+        ConfigError: when it needs `root` and there is none, or its arguments do not fit.
+        MissingDataError: when the data are not there.
+    """
+    name = config["stream"]["name"]
+    builder = lookup("stream", name, STREAMS)
+    known = signature(builder).parameters
+    arguments = {key: _hashable(value) for key, value in config["stream"]["arguments"].items()}
+    arguments |= {key: root for key in ("root", "path") if key in known and root is not None}
+    arguments |= {"draw": config["draw"]} if "draw" in known else {}
+    missing = [key for key, item in known.items() if item.default is item.empty and arguments.get(key) is None]
+    if missing:
+        raise ConfigError(f"root: required the place of the data of {name!r}, found none; name it.")
+    try:
+        stream: Stream = builder(**arguments, seed=config["order"])
+    except TypeError as error:
+        raise ConfigError(f"stream: required the arguments of {name!r}, found {arguments} ({error}).") from error
+    return stream
+
+
+def _hashable(value: Any) -> Any:
+    """Tuples for the lists of JSON, as the builders take them."""
+    return tuple(_hashable(item) for item in value) if isinstance(value, list) else value

@@ -3,11 +3,12 @@
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from prognet.analysed import Look
 from prognet.catalogue import BACKBONES, STRATEGIES, STREAMS, Entry, make_backbone, make_strategies, stream_maker
 from prognet.errors import PrognetError, RunFolderError, UsageError, unknown_name
 from prognet.recipes import OWN_DATA, RECIPES, Experiment, Recipe
@@ -21,6 +22,7 @@ prognet: progressive networks, and the harness in which they are compared
   prognet tune NAME [options]    choose hyper-parameters on validation data, for `run --tuned`
   prognet report FOLDER          write the report of a run folder again
   prognet verify FOLDER          prove from the files that no frozen column has changed
+  prognet analyse FOLDER         which earlier columns every column relies on, for `report`
   prognet list                   recipes, streams, strategies, backbones
 
 `prognet run NAME --help` shows the options of a recipe or stream. To begin: prognet run demo
@@ -63,12 +65,28 @@ class ReportArguments:
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyArguments:
-    """Proves from the files of a run folder that no frozen column has changed since it was frozen."""
+    """Proves from the files of runs or saved networks that no frozen column has changed since it was frozen."""
+
+    folder: Path
+    """The folder that `prognet run` wrote to, or the directory of a saved network."""
+    backbone: str | None = None
+    """The backbone, as module:function, where it is not one of prognet's own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnalyseArguments:
+    """Measures on which earlier columns every column relies: sensitivity, ablation and similarity, for the report."""
 
     folder: Path
     """The folder that `prognet run` wrote to."""
+    root: Path | None = None
+    """Where the data lie, for a stream that is not embedded: the folder of the data set or tasks, or the .npz file."""
+    look: Look = field(default_factory=Look)
+    """How the columns are looked at."""
     backbone: str | None = None
     """The backbone, as module:function, where it is not one of prognet's own."""
+    device: str = "auto"
+    """Where to compute: auto, cpu, cuda, cuda:1, mps."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,8 +103,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # tyro has shown the help, or what it could not read
         return stop.code if isinstance(stop.code, int) else 2
     except KeyboardInterrupt:
-        kept = "; every finished task is kept: the same command goes on from there" if line[:1] == ["run"] else ""
-        sys.stderr.write(f"prognet: stopped{kept}.\n")
+        kept = {"run": "task", "analyse": "run"}.get("".join(line[:1]))
+        goes_on = f"; every finished {kept} is kept: the same command goes on from there" if kept else ""
+        sys.stderr.write(f"prognet: stopped{goes_on}.\n")
         return 130
     except BrokenPipeError:  # whoever read the output, such as `head`, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -178,18 +197,42 @@ def verify_command(line: Sequence[str]) -> int:
     verdicts = []
     for verdict in verify(arguments.folder, arguments.backbone and make_backbone(arguments.backbone)):
         verdicts.append(verdict)
-        state = f"{verdict.parts} frozen parts unchanged" if verdict.problem is None else f"FAILED: {verdict.problem}"
-        sys.stdout.write(f"{verdict.run}: {state}\n")
+        sys.stdout.write(f"{verdict.run}: {verdict.summary}\n")
     failed = sum(verdict.problem is not None for verdict in verdicts)
     sys.stdout.write(f"{len(verdicts) - failed} of {len(verdicts)} runs verified\n")
     return 1 if failed else 0
+
+
+def analyse_command(line: Sequence[str]) -> int:
+    """`prognet analyse`."""
+    arguments = _read(AnalyseArguments, "analyse", line)
+    from prognet.catalogue import stream_again
+    from prognet.evaluation import analyse
+    from prognet.watch import Display
+
+    with Display(arguments.folder, unit="columns") as display:
+        found = list(
+            analyse(
+                arguments.folder,
+                lambda run: stream_again(run.config, arguments.root),
+                look=arguments.look,
+                backbone=arguments.backbone and make_backbone(arguments.backbone),
+                device=arguments.device,
+                observer=display,
+            )
+        )
+    for run in found:
+        sys.stdout.write(f"{run.run}: {f'columns analysed: {run.columns}' if run.problem is None else run.problem}\n")
+    sys.stdout.write(f"show them with: prognet report {arguments.folder}\n")
+    return 1 if any(run.failed for run in found) else 0
 
 
 def list_command(line: Sequence[str]) -> int:
     """`prognet list`."""
     if line:
         raise UsageError(f"list: required nothing more, found {' '.join(line)}; it shows everything at once.")
-    recipes = {"demo": Entry("", (RECIPES["demo"].__doc__ or "").splitlines()[0])}
+    own = {name: make for name, make in RECIPES.items() if name not in STREAMS}
+    recipes = {name: Entry("", (make.__doc__ or "").splitlines()[0]) for name, make in own.items()}
     sections = {"recipes": recipes, "streams": STREAMS, "strategies": STRATEGIES, "backbones": BACKBONES}
     for title, entries in sections.items():
         sys.stdout.write(f"{title}\n")
@@ -203,6 +246,7 @@ _COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = MappingProxyType(
         "tune": tune_command,
         "report": report_command,
         "verify": verify_command,
+        "analyse": analyse_command,
         "list": list_command,
     }
 )
@@ -223,7 +267,8 @@ def _carry_out(line: Sequence[str]) -> int:
 def _read(kind: type[Any], command: str, line: Sequence[str]) -> Any:
     import tyro
 
-    return tyro.cli(kind, args=line, prog=f"prognet {command}", config=(tyro.conf.PositionalRequiredArgs,))
+    config = (tyro.conf.PositionalRequiredArgs, tyro.conf.OmitArgPrefixes)
+    return tyro.cli(kind, args=line, prog=f"prognet {command}", config=config)
 
 
 def _parse(kind: type[Any], command: str, line: Sequence[str]) -> tuple[Recipe, Any]:

@@ -36,6 +36,10 @@ class CheckpointError(PrognetError, ValueError):
     """A saved network that is damaged, foreign, or does not fit the modules it is loaded into."""
 
 
+class ExportError(PrognetError, RuntimeError):
+    """A column that cannot be expressed in the form in which it was to be exported, or packages that this needs."""
+
+
 class StreamError(PrognetError, ValueError):
     """Data that cannot be a stream of tasks."""
 
@@ -66,6 +70,10 @@ class UnwritableError(RunFolderError):
 
 class JSONValueError(PrognetError, TypeError):
     """A value for which JSON has no form, in a configuration or a document to be written."""
+
+
+class AdapterSizeWarning(UserWarning):
+    """The adapters of a column are larger than the column itself."""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:

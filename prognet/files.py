@@ -4,9 +4,12 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from math import isfinite, isnan
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
+
+import numpy as np
 
 from prognet.errors import JSONValueError, RunFolderError, UnwritableError
 
@@ -75,3 +78,30 @@ def read_json(path: Path, schema: str, version: int) -> dict[str, Any]:
             "another release of prognet: read it with that one, or choose another folder."
         )
     return {key: value for key, value in document.items() if key not in ("schema", "version")}
+
+
+def to_json(value: Any) -> Any:
+    """`value` in JSON's own types: mappings, lists, text, finite numbers, null.
+
+    NaN becomes null, an infinity "inf" or "-inf".
+
+    Raises:
+        JSONValueError: for a value that has no such form.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return to_json(value.tolist())
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if isfinite(value) else None if isnan(value) else str(float(value))
+    if isinstance(value, np.integer | np.bool_):
+        return value.item()
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    raise JSONValueError(
+        f"value: required numbers, text, lists and mappings, which JSON can hold, found {type(value).__name__}."
+    )

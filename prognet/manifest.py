@@ -24,7 +24,7 @@ class Manifest:
     """The command line that made the folder; empty for a library call."""
     stream: Mapping[str, Any]
     data: Mapping[str, str] = field(default_factory=dict)
-    """By order, the digest of the stream: of the first order of every command."""
+    """The digest of the first stream of every command, by order; where it is drawn, by order and seed."""
     backbone: Mapping[str, Any]
     training: Mapping[str, Any]
     measurement: Mapping[str, Any]

@@ -6,7 +6,6 @@ A run is one strategy on one stream with one seed. Its central value is the accu
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from math import isfinite, isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,8 @@ from numpy.typing import NDArray
 
 from prognet.errors import JSONValueError, RunFolderError
 from prognet.files import read_json, write_json
+from prognet.files import to_json as to_json
+from prognet.inference import GateRecord, gate_from_json
 
 if TYPE_CHECKING:
     import pandas
@@ -73,7 +74,7 @@ class StepCost:
     added: int
     """Parameters that the step added: for a progressive network, the new column with its adapters."""
     stored_bytes: int
-    """Bytes of all parameters and buffers after the step."""
+    """Bytes of all parameters and buffers after the step, and of what else the learner keeps for later tasks."""
     updates: int
     """Mini-batches of training."""
     samples: int
@@ -117,6 +118,8 @@ class RunResult:
     """After each step, the SHA-256 of every frozen part, by its name, e.g. `"column 0"`."""
     choices: tuple[Mapping[str, Any], ...] = ()
     """What the strategy decided from data in each step, e.g. the sources of a column, as JSON values."""
+    gates: Mapping[str, GateRecord] = field(default_factory=dict)
+    """By name of each gate that was measured: the accuracy without task labels, and which tasks it chose."""
     config: Mapping[str, Any]
     """The whole configuration of the run, as JSON values."""
     environment: Mapping[str, Any]
@@ -232,6 +235,7 @@ def result_to_json(result: RunResult) -> dict[str, Any]:
     plain["tasks"] = [asdict(task) for task in result.tasks]
     plain["curves"] = [asdict(curve) for curve in result.curves]
     plain["costs"] = [asdict(cost) for cost in result.costs]
+    plain["gates"] = {name: asdict(record) for name, record in result.gates.items()}
     return {key: to_json(value) for key, value in plain.items()}
 
 
@@ -254,34 +258,8 @@ def result_from_json(document: Mapping[str, Any]) -> RunResult:
     values["costs"] = tuple(StepCost(**_numbers(cost)) for cost in values["costs"])
     values["digests"] = tuple(dict(step) for step in values["digests"])
     values["choices"] = tuple(dict(step) for step in values["choices"])
+    values["gates"] = {name: gate_from_json(record, *shape) for name, record in values["gates"].items()}
     return RunResult(**values)
-
-
-def to_json(value: Any) -> Any:
-    """`value` in JSON's own types: mappings, lists, text, finite numbers, null.
-
-    NaN becomes null, an infinity "inf" or "-inf".
-
-    Raises:
-        JSONValueError: for a value that has no such form.
-    """
-    if isinstance(value, Mapping):
-        return {str(key): to_json(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
-        return to_json(value.tolist())
-    if isinstance(value, list | tuple):
-        return [to_json(item) for item in value]
-    if isinstance(value, float | np.floating):
-        return float(value) if isfinite(value) else None if isnan(value) else str(float(value))
-    if isinstance(value, np.integer | np.bool_):
-        return value.item()
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, Path):
-        return str(value)
-    raise JSONValueError(
-        f"value: required numbers, text, lists and mappings, which JSON can hold, found {type(value).__name__}."
-    )
 
 
 def _matrix(rows: Sequence[Sequence[float | None]], shape: tuple[int, int]) -> Floats:

@@ -17,17 +17,18 @@ if TYPE_CHECKING:
 class Display(Observer):
     """A progress bar over all updates of a comparison, with the run that is going on and where the files are."""
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, unit: str = "updates") -> None:
         """
         Args:
             out: where the files are written, for people to see.
+            unit: what is counted.
         """
         self._out = out
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("updates"),
+            TextColumn(unit),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=Console(stderr=True),

@@ -135,6 +135,10 @@ def nothing_runs(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         done.append("verify")
         return []
 
+    def look(folder: Path, *arguments: Any, **options: Any) -> list[Any]:
+        done.append("analyse")
+        return []
+
     def page(folder: Path) -> Path:
         done.append("report")
         return folder
@@ -142,6 +146,7 @@ def nothing_runs(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(evaluation, "grid", comparison)
     monkeypatch.setattr(tuning, "tune", search)
     monkeypatch.setattr(evaluation, "verify", proof)
+    monkeypatch.setattr(evaluation, "analyse", look)
     monkeypatch.setattr(report, "write_report", page)
     monkeypatch.setattr(cli, "read_tuned", lambda path: {})
     monkeypatch.setattr(cli, "write_tuned", lambda path, tuned: None)
@@ -160,7 +165,7 @@ def test_the_commands_are_understood(line: str, nothing_runs: list[str]) -> None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert cli.main(words) == 0
-    works = words[0] in ("run", "tune", "verify", "report") and "--help" not in words
+    works = words[0] in ("run", "tune", "verify", "report", "analyse") and "--help" not in words
     assert nothing_runs == ([words[0]] if works else [])
 
 

@@ -1,5 +1,7 @@
 """The evaluation harness: one run, and whole comparisons of runs."""
 
+from prognet.evaluation.analysing import Analysed as Analysed
+from prognet.evaluation.analysing import analyse as analyse
 from prognet.evaluation.comparing import Cell as Cell
 from prognet.evaluation.comparing import Outcome as Outcome
 from prognet.evaluation.comparing import grid as grid

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 
 from prognet.backbones import describe_backbone
 from prognet.config import Training
@@ -24,13 +25,15 @@ def check_request(strategy: object, stream: Stream, training: Training, seed: ob
     """Refuses what cannot be run.
 
     Raises:
-        ConfigError: when the strategy is none, or has learned before, when early stopping has nothing to look at, or
-            when the seed is no whole number.
+        ConfigError: when the strategy is none, or has learned before, when early stopping has nothing to look at, when
+            the seed is no whole number, or when the strategy cannot learn these tasks as it was asked to.
     """
     _check_strategy(strategy)
     _check_validation(stream, training)
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise ConfigError(f"seed: required a whole number, at least 0, found {seed!r}.")
+    if isinstance(strategy, Strategy):
+        deepcopy(strategy).prepare([task.outline() for task in stream])
 
 
 def names_of(strategies: Sequence[Strategy]) -> list[str]:

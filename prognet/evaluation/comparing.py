@@ -16,9 +16,10 @@ from prognet.evaluation.observer import Observer, Silence
 from prognet.manifest import Manifest, merge_manifest, write_manifest
 from prognet.results import Results, RunResult, to_json
 from prognet.strategies import Strategy
+from prognet.streams.draws import PerSeed
 from prognet.streams.stream import Stream
 from prognet.training import Session
-from prognet.training.batches import updates_per_epoch
+from prognet.training.budget import budget_of
 
 _TRIED_TASKS = 2
 
@@ -46,7 +47,7 @@ class Outcome:
 
 def grid(
     strategies: Sequence[Strategy],
-    make_stream: Callable[[int], Stream],
+    make_stream: Callable[[int], Stream] | PerSeed,
     *,
     out: str | Path,
     seeds: Sequence[int] = range(5),
@@ -68,9 +69,10 @@ def grid(
 
     Args:
         strategies: with different names and one backbone.
-        make_stream: the stream for an order, which is its seed, e.g. `lambda order: split_digits(seed=order)`.
+        make_stream: the stream for an order, which is its seed, e.g. `lambda order: split_digits(seed=order)`; in a
+            `PerSeed` for an order and a seed, which is its draw, so that every seed has samples of its own.
         out: the folder.
-        seeds: seeds of initialisation and data order.
+        seeds: seeds of initialisation and data order, and of the draw of a stream that is drawn.
         orders: seeds of the stream.
         training: how every task is learned.
         tuned: by name of the strategy, the training that replaces it.
@@ -92,7 +94,8 @@ def grid(
     require_distinct("orders", orders)
     training, measurement, tuned = training or Training(), measurement or Measurement(), tuned or {}
     target = resolve_device(device)
-    first = _stream_of(make_stream, orders[0])
+    streams = _Streams(make_stream)
+    first = streams.of(orders[0], seeds[0])
     session = Session(training=training, measurement=measurement, seed=seeds[0], device=target)
     for strategy in strategies:
         for seed in seeds:
@@ -101,7 +104,7 @@ def grid(
     manifest = Manifest(
         command=list(command),
         stream=to_json({"name": first.name, "heads": first.heads, "arguments": dict(first.arguments)}),
-        data={str(orders[0]): first.digest},
+        data={streams.name_of(orders[0], seeds[0]): first.digest},
         backbone=describe_backbone(strategies[0].backbone),
         training=to_json(asdict(training)),
         measurement=to_json(asdict(measurement)),
@@ -114,9 +117,7 @@ def grid(
     )
     manifest = merge_manifest(Path(out), manifest)
     write_manifest(Path(out), manifest)
-    runs = _Runs(
-        strategies, make_stream, first, orders, seeds, training, tuned, measurement, device, threads, Path(out)
-    )
+    runs = _Runs(strategies, streams, orders, seeds, training, tuned, measurement, device, threads, Path(out))
     outcome = runs.carry_out(observer or Silence())
     others = {name: reason for name, reason in manifest.failed.items() if name not in runs.names()}
     write_manifest(Path(out), replace(manifest, failed={**others, **outcome.failed}))
@@ -128,8 +129,7 @@ class _Runs:
     """The cells of a comparison, and all that they have in common."""
 
     strategies: Sequence[Strategy]
-    make_stream: Callable[[int], Stream]
-    first: Stream
+    streams: "_Streams"
     orders: Sequence[int]
     seeds: Sequence[int]
     training: Training
@@ -141,11 +141,13 @@ class _Runs:
 
     def carry_out(self, observer: Observer) -> Outcome:
         """All runs, one after the other."""
-        observer.begin(len(self.orders) * len(self.seeds) * sum(map(self._updates, self.strategies)))
+        first = self.streams.of(self.orders[0], self.seeds[0])  # the others are as large
+        updates = {strategy.name: self._updates(strategy, first) for strategy in self.strategies}
+        observer.begin(len(self.orders) * len(self.seeds) * sum(updates.values()))
         results: list[RunResult] = []
         failed: dict[str, str] = {}
         for strategy, stream, cell in self._cells():
-            observer.start(str(cell), self._updates(strategy))
+            observer.start(str(cell), updates[strategy.name])
             try:
                 results.append(self._run(strategy, stream, cell, observer))
             except UnwritableError:
@@ -182,29 +184,58 @@ class _Runs:
 
     def _cells(self) -> Iterator[tuple[Strategy, Stream, Cell]]:
         for order in self.orders:
-            stream = self.first if order == self.orders[0] else _stream_of(self.make_stream, order)
             for seed in self.seeds:
+                stream = self.streams.of(order, seed)
                 for strategy in self.strategies:
                     yield strategy, stream, Cell(strategy.name, order, seed)
 
-    def _updates(self, strategy: Strategy) -> int:
-        return updates_of(strategy, self.first, self.tuned.get(strategy.name, self.training))
+    def _updates(self, strategy: Strategy, stream: Stream) -> int:
+        return updates_of(strategy, stream, self.tuned.get(strategy.name, self.training))
+
+
+class _Streams:
+    """The streams of a comparison, each made when it is asked for; the last one is kept."""
+
+    def __init__(self, make_stream: Callable[[int], Stream] | PerSeed) -> None:
+        self._make = make_stream
+        self._name: str | None = None
+        self._stream: Stream | None = None
+
+    def of(self, order: int, seed: int) -> Stream:
+        """The stream for a run with this order and seed.
+
+        Raises:
+            ConfigError: when it was made with another seed or draw.
+        """
+        name = self.name_of(order, seed)
+        if self._stream is None or name != self._name:
+            self._stream, self._name = self._new(order, seed), name
+        return self._stream
+
+    def name_of(self, order: int, seed: int) -> str:
+        """What tells the data of this order and seed from the others."""
+        return f"order-{order}-seed-{seed}" if isinstance(self._make, PerSeed) else str(order)
+
+    def _new(self, order: int, seed: int) -> Stream:
+        if not isinstance(self._make, PerSeed):
+            stream = self._make(order)
+        elif (stream := self._make(order, seed)).draw != seed:
+            raise ConfigError(
+                f"make_stream: required a stream with draw {seed} for seed {seed}, found draw {stream.draw}; hand the "
+                "seed on to the builder of the stream as its draw."
+            )
+        if stream.seed != order:
+            raise ConfigError(
+                f"make_stream: required a stream with seed {order} for order {order}, found seed {stream.seed}; hand "
+                "the order on to the builder of the stream as its seed."
+            )
+        return stream
 
 
 def updates_of(strategy: Strategy, stream: Stream, training: Training) -> int:
     """The updates that a strategy takes to learn a stream, without early stopping."""
     steps = [[stream[label] for label in group] for group in schedule_of(strategy, stream)]
-    return sum(training.epochs * updates_per_epoch(tasks, training.batch_size) for tasks in steps)
-
-
-def _stream_of(make_stream: Callable[[int], Stream], order: int) -> Stream:
-    stream = make_stream(order)
-    if stream.seed != order:
-        raise ConfigError(
-            f"make_stream: required a stream with seed {order} for order {order}, found seed {stream.seed}; hand the "
-            "order on to the builder of the stream as its seed."
-        )
-    return stream
+    return sum(budget_of(training, tasks, "balanced").updates for tasks in steps)  # sampling does not change it
 
 
 def _try(strategy: Strategy, stream: Stream, session: Session) -> None:

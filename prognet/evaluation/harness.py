@@ -15,6 +15,7 @@ import torch
 from prognet.backbones import describe_backbone
 from prognet.config import Measurement, Training
 from prognet.errors import FrozenColumnError
+from prognet.evaluation.agnostic import gates_for
 from prognet.evaluation.checks import SCHEDULES, check_request
 from prognet.evaluation.costs import forward_flops, peak_memory, reset_peak_memory, stored_bytes
 from prognet.evaluation.environment import describe_environment, resolve_device, resolve_threads
@@ -94,8 +95,8 @@ def run(
     if store is not None and (finished := store.finished()) is not None:
         check_same_run(store, finished, start.config)
         return finished
-    begun = start if store is None else _progress(store, start)
-    with _threads(begun):
+    begun = start if store is None else _progress(store, start, strategy.resumable)
+    with threads_of(begun):
         return _learn_stream(deepcopy(strategy), stream, settings, store, begun)
 
 
@@ -116,6 +117,7 @@ def rebuild(
         choices: what the strategy decided from data at each of the steps; without, it decides from no data.
     """
     learner = deepcopy(strategy)
+    learner.prepare([task.outline() for task in tasks])
     for step, group in enumerate(steps):
         choice = choices[step] if step < len(choices) else None
         learner.session = replace(session.without_training(), step=step, choice=choice)
@@ -127,16 +129,21 @@ def rebuild(
 def _learn_stream(
     learner: Strategy, stream: Stream, settings: Session, store: RunStore | None, result: RunResult
 ) -> RunResult:
-    schedule = schedule_of(learner, stream)
+    schedule, gates = schedule_of(learner, stream), gates_for(settings.measurement.gates, stream)
     if result.schedule and store is not None:
         learner = rebuild(learner, stream, result.schedule, settings, result.choices)
+        gates.learn([stream[label].outline() for group in result.schedule for label in group], settings)
         store.load_weights(learner, result)
+        store.load_gates(gates, result)
         settings.advance(sum(cost.updates for cost in result.costs))
+    else:
+        learner.prepare([task.outline() for task in stream])
     for step in range(len(result.schedule), len(schedule)):
         learner.session = replace(settings, step=step)
         result = _take_step(learner, stream, schedule[step], result)
+        result = gates.after_step(result, learner, stream, learner.session, is_last=step == len(schedule) - 1)
         if store is not None:
-            store.keep(learner, result)
+            store.keep(learner, gates, result)
     if store is not None:
         store.finish(result)
     learner.session = None  # it belongs to the run, as does the observer that it holds
@@ -158,7 +165,7 @@ def _take_step(learner: Strategy, stream: Stream, group: Sequence[int], result: 
         parameters=count_parameters(learner),
         trainable=sum(record.trainable for record in records),
         added=count_parameters(learner) - before,
-        stored_bytes=stored_bytes(learner),
+        stored_bytes=stored_bytes(learner) + learner.kept_bytes(),
         updates=sum(record.updates for record in records),
         samples=sum(record.samples for record in records),
         training_flops=float(sum(record.flops for record in records)),
@@ -205,7 +212,7 @@ def evaluate(
 
 
 def _merged(choices: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """What was decided in one step, as JSON values; a step has one decision at most."""
+    """What was decided in one step, as JSON values; several decisions have different names."""
     plain: dict[str, Any] = to_json({name: value for choice in choices for name, value in choice.items()})
     return plain
 
@@ -222,12 +229,14 @@ def _unchanged(result: RunResult, learner: Strategy) -> Mapping[str, str]:
     return digests
 
 
-def _progress(store: RunStore, start: RunResult) -> RunResult:
-    """What the folder holds of this run, after checking that it is this run; `start` where it holds nothing."""
+def _progress(store: RunStore, start: RunResult, is_resumable: bool) -> RunResult:
+    """What the folder holds of this run, after checking that it is this run; `start` where nothing can go on."""
     stored = store.progress()
     if stored is None:
         return start
     check_same_run(store, stored, start.config)
+    if not is_resumable:
+        return start
     check_same_environment(store, stored, start.environment)
     return stored
 
@@ -246,6 +255,7 @@ def _config(strategy: Strategy, stream: Stream, settings: Session) -> dict[str, 
         "measurement": asdict(settings.measurement),
         "seed": settings.seed,
         "order": stream.seed,
+        "draw": stream.draw,
     }
     plain: dict[str, Any] = to_json(config)
     return plain
@@ -262,7 +272,7 @@ def _with_row(matrix: Floats | None, row: Sequence[float]) -> Floats:
 
 
 @contextmanager
-def _threads(result: RunResult) -> Iterator[None]:
+def threads_of(result: RunResult) -> Iterator[None]:
     """The number of threads with which the run was begun."""
     threads = torch.get_num_threads()
     torch.set_num_threads(result.environment["threads"])

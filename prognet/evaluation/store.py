@@ -9,8 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from prognet.engine.checkpoint import load_module, save_module
+from prognet.engine.digest import tensors_of
+from prognet.engine.evidence import Evidence, read_evidence, write_evidence
 from prognet.errors import RunFolderError
+from prognet.evaluation.recording import record
 from prognet.files import read_json, write_json
 from prognet.results import RESULT_FILE, RunResult, result_from_json, result_to_json
 from prognet.strategies.base import Strategy
@@ -60,13 +65,19 @@ class RunStore:
                 "folder to begin it again."
             ) from error
 
-    def keep(self, learner: Strategy, result: RunResult) -> None:
+    def keep(self, learner: Strategy, gates: nn.Module, result: RunResult) -> None:
         """Stores a finished step: the tensors, then what was measured; then the tensors of the step before go.
 
         Raises:
             RunFolderError: when a file cannot be written; the step before is still there.
+            CheckpointError: when the proof of the step before is missing or damaged.
+            FrozenColumnError: when a frozen column says something else than when it was frozen.
         """
+        before = read_evidence(self.proof_of(result, 1)) if len(result.schedule) > 1 else Evidence()
+        write_evidence(self.proof_of(result), record(learner, before))
         save_module(learner, self.weights_of(result))
+        if _has_tensors(gates):
+            save_module(gates, self.gates_of(result))
         write_json(self.folder / PROGRESS_FILE, SCHEMA, VERSION, result_to_json(result))
         self._remove_other_weights(result)
 
@@ -88,14 +99,37 @@ class RunStore:
         """
         load_module(learner, self.weights_of(result))
 
+    def load_gates(self, gates: nn.Module, result: RunResult) -> None:
+        """Fills rebuilt gates with the tensors that belong to `result`.
+
+        Raises:
+            CheckpointError: when they are missing, damaged, or do not fit.
+        """
+        if _has_tensors(gates):
+            load_module(gates, self.gates_of(result))
+
     def weights_of(self, result: RunResult) -> Path:
         """The file with the tensors after the steps of `result`."""
         return self.folder / f"state-{len(result.schedule)}.safetensors"
 
+    def proof_of(self, result: RunResult, steps_before: int = 0) -> Path:
+        """The file with what frozen columns said, and the fingerprints of all tensors, after the steps of `result`."""
+        return self.folder / f"proof-{len(result.schedule) - steps_before}.safetensors"
+
+    def gates_of(self, result: RunResult) -> Path:
+        """The file with the tensors of the gates after the steps of `result`, where they have any."""
+        return self.folder / f"gates-{len(result.schedule)}.safetensors"
+
     def _remove_other_weights(self, result: RunResult) -> None:
-        for path in self.folder.glob("state-*.safetensors"):
-            if path != self.weights_of(result):
-                path.unlink(missing_ok=True)
+        for kind in ("state", "gates", "proof"):
+            for path in self.folder.glob(f"{kind}-*.safetensors"):
+                if path not in (self.weights_of(result), self.gates_of(result), self.proof_of(result)):
+                    path.unlink(missing_ok=True)
+
+
+def _has_tensors(gates: nn.Module) -> bool:
+    """Whether any of the gates has learned something; some ask the networks only."""
+    return next(tensors_of(gates), None) is not None
 
 
 def check_same_run(store: RunStore, stored: RunResult, config: Mapping[str, Any]) -> None:

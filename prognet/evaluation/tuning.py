@@ -62,7 +62,7 @@ def tune(
     observer = observer or Silence()
     settings = list(draw_trials(training, trials))
     searched = validation_stream(stream)
-    quiet = replace(measurement or Measurement(), lca_updates=0, curve_points=0)
+    quiet = replace(measurement or Measurement(), lca_updates=0, curve_points=0, gates=())
     observer.begin(len(seeds) * trials * sum(updates_of(strategy, searched, training) for strategy in strategies))
 
     def score(strategy: Strategy, index: int) -> float:
@@ -97,8 +97,7 @@ def validation_stream(stream: Stream) -> Stream:
     for task in stream:
         if not len(task.val):
             raise ConfigError(f"stream: required a validation split in every task, found none in task {task.label}.")
-    tasks = [replace(task, test=task.val) for task in stream]
-    return Stream(tasks, name=stream.name, heads=stream.heads, seed=stream.seed, arguments=stream.arguments)
+    return stream.having([replace(task, test=task.val) for task in stream])
 
 
 def _score(

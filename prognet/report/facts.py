@@ -11,7 +11,7 @@ from prognet.results import RunResult
 
 Manifest = Mapping[str, Any]
 """The content of `manifest.json`; empty when the results were made by library use."""
-_OF_ONE_RUN = ("strategy", "seed", "order")
+_OF_ONE_RUN = ("strategy", "seed", "order", "draw")
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,12 @@ _ROWS = (
     "progressive-linear",
     "progressive-paper",
     CUMULATIVE,
+    "ewc",
+    "lwf",
+    "si",
+    "mas",
+    "replay",
+    "agem",
 )
 _REMEDY = "report each comparison from a folder of its own."
 
@@ -78,6 +84,12 @@ class Grid:
     def peers(self, key: Key) -> dict[str, RunResult]:
         """The runs of all strategies with one order and seed, by strategy."""
         return {name: cells[key] for name, cells in self.runs.items() if key in cells}
+
+
+def is_drawn(grid: Grid) -> bool:
+    """Whether the training samples were drawn anew for every seed, so that seeds differ in their data as well."""
+    draws = {(run.seed, run.config.get("draw")) for cells in grid.runs.values() for run in cells.values()}
+    return len(draws) > 1 and all(seed == draw for seed, draw in draws)
 
 
 def align(results: Sequence[RunResult]) -> Grid:

@@ -7,7 +7,8 @@ from prognet.report.differences import Difference
 from prognet.report.disparity import same_tasks
 from prognet.report.facts import differing_settings
 from prognet.report.frozen import count
-from prognet.report.grid import CUMULATIVE, INDEPENDENT, JOINT, PROGRESSIVE, WIDE, Grid
+from prognet.report.gates import gate_notes
+from prognet.report.grid import CUMULATIVE, INDEPENDENT, JOINT, PROGRESSIVE, WIDE, Grid, is_drawn
 from prognet.report.measures import ACCURACY
 from prognet.report.units import LOSS, PERCENT, POINTS, PROBABILITY, Unit
 from prognet.statistics import Interval
@@ -41,7 +42,7 @@ def findings(comparison: Comparison) -> tuple[str, ...]:
 def notes(comparison: Comparison) -> tuple[str, ...]:
     """The limits of the comparison, in words."""
     grid = comparison.grid
-    found = [*_seed_notes(len(grid.seeds)), *_order_notes(grid), *_reference_notes(grid.strategies)]
+    found = [*_seed_notes(len(grid.seeds), is_drawn(grid)), *_order_notes(grid), *_reference_notes(grid.strategies)]
     if any(len(group) > 1 for summary in comparison.summaries for group in summary.schedule):
         found.append(
             "Joint and cumulative schedules learn several tasks in the same updates. Their learning curves are not "
@@ -51,7 +52,7 @@ def notes(comparison: Comparison) -> tuple[str, ...]:
     if differing_settings(grid):
         found.append("Not all rows were run with the same settings; the list under “What was run” says which differ.")
     found += [
-        "The label of a task is given at test time: these are task-incremental numbers.",
+        *gate_notes(comparison),
         "Intervals and p values are of single comparisons; only the column “p, Holm” accounts for their number, within "
         "its own table. An interval that contains zero shows no difference, and does not show that there is none.",
         "The forward transfer of Lopez-Paz & Ranzato is not reported: it needs predictions for tasks that were not "
@@ -84,7 +85,8 @@ def _with_half(unit: Unit, interval: Interval) -> str:
     return f"{unit.text(interval.mean)} {unit.half(interval.half_width)}".rstrip()
 
 
-def _seed_notes(seeds: int) -> list[str]:
+def _seed_notes(seeds: int, drawn: bool) -> list[str]:
+    varied = "training samples, initialisation and data order" if drawn else "initialisation and data order"
     if seeds == 1:
         return [
             "There is one seed. Nothing here has an interval, and no difference can be told from the luck of an "
@@ -93,7 +95,7 @@ def _seed_notes(seeds: int) -> list[str]:
     few = [f"There are {seeds} seeds: intervals are wide, and p values coarse."] if seeds < _FEW else []
     return [
         *few,
-        f"Intervals are over {seeds} seeds (initialisation and data order). They say nothing about another test set, "
+        f"Intervals are over {seeds} seeds ({varied}). They say nothing about another test set, "
         "another stream or other settings.",
     ]
 

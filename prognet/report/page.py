@@ -1,7 +1,7 @@
 """The page: one HTML file with everything in it, from a comparison."""
 
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from math import isnan
@@ -10,7 +10,8 @@ from prognet.report.comparison import Comparison
 from prognet.report.facts import Manifest, arguments, differing_settings, facts
 from prognet.report.measures import FURTHER, MEASURES
 from prognet.report.notes import alarms, findings, notes
-from prognet.report.plots import PLOTS
+from prognet.report.plots import plots_for
+from prognet.report.plots.reliance import ReliancePlot
 from prognet.report.reproduce import row_command, whole_command
 from prognet.report.table import Column, Table, Value, mean_of, parts
 
@@ -40,7 +41,11 @@ class Row:
 
 
 def render_page(
-    comparison: Comparison, tables: Mapping[str, Table], images: Mapping[str, bytes], manifest: Manifest
+    comparison: Comparison,
+    tables: Mapping[str, Table],
+    images: Mapping[str, bytes],
+    manifest: Manifest,
+    reliance: Sequence[ReliancePlot] = (),
 ) -> str:
     """The page as HTML; everything that comes from the runs is escaped.
 
@@ -49,6 +54,7 @@ def render_page(
         tables: by name.
         images: every figure as SVG, by name.
         manifest: of the folder, empty when the results were made by library use.
+        reliance: the figures of `prognet analyse`, if it was run.
     """
     from jinja2 import Environment, StrictUndefined
 
@@ -61,7 +67,8 @@ def render_page(
         comparison=comparison,
         tables=tables,
         cells=cells,
-        figures=[(plot, b64encode(images[plot.name]).decode()) for plot in PLOTS],
+        figures=[(plot, b64encode(images[plot.name]).decode()) for plot in plots_for(comparison)],
+        reliance=[(plot, b64encode(images[plot.name]).decode()) for plot in reliance],
         facts=facts(grid, manifest),
         differing=differing_settings(grid),
         tasks=grid.first(grid.strategies[0]).tasks,

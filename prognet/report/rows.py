@@ -6,6 +6,7 @@ from typing import get_args
 from prognet.report.comparison import COSTS, FORWARD, Comparison
 from prognet.report.differences import Difference
 from prognet.report.frozen import Verdict, count
+from prognet.report.gates import gate_tables
 from prognet.report.grid import INDEPENDENT, WIDE
 from prognet.report.measures import FURTHER, MEASURES
 from prognet.report.table import Column, Table, Value
@@ -56,6 +57,7 @@ def make_tables(comparison: Comparison) -> dict[str, Table]:
         "differences-learning": difference_table(
             comparison.learning_differences, "Paired differences of learning accuracy (transfer)"
         ),
+        **gate_tables(comparison),
         "tasks": task_table(comparison),
         "costs": cost_table(comparison),
         "frozen": frozen_table(comparison),

@@ -11,6 +11,8 @@ from prognet.report.comparison import compare
 from prognet.report.facts import Manifest
 from prognet.report.page import render_page
 from prognet.report.plots import draw, look
+from prognet.report.plots.reliance import draw_reliances, reliance_plots
+from prognet.report.reliance import read_reliances, reliance_table
 from prognet.report.rows import make_tables
 from prognet.report.table import Table, to_csv, to_latex, to_markdown
 from prognet.results import load_results
@@ -40,7 +42,11 @@ def write_report(folder: str | Path) -> Path:
     comparison = compare(load_results(folder))
     manifest = _manifest(folder)
     tables = make_tables(comparison)
-    drawn = draw(comparison)
+    reliances = read_reliances(folder, comparison)
+    if reliances:
+        tables["reliance"] = reliance_table(reliances)
+    plots = reliance_plots(reliances)
+    drawn = draw(comparison) | draw_reliances(plots)
     images = {name: _image(figure, "svg") for name, figure in drawn.items()}
     for name, figure in drawn.items():
         write_atomically(folder / "figures" / f"{name}.svg", images[name])
@@ -49,7 +55,7 @@ def write_report(folder: str | Path) -> Path:
         for ending, form in _FORMS:
             write_atomically(folder / "tables" / f"{name}.{ending}", form(table).encode())
     page = folder / PAGE_FILE
-    write_atomically(page, render_page(comparison, tables, images, manifest).encode())
+    write_atomically(page, render_page(comparison, tables, images, manifest, plots).encode())
     return page
 
 

@@ -16,10 +16,14 @@ from tests.helpers.commands import options, save_arrays
 EXPERIMENT_OPTIONS = ["--strategies", "--backbone", "--seeds", "--orders", "--device", "--threads"]
 DIGITS_OPTIONS = ["--n-tasks", "--validation", "--heads", "--class-order"]
 TRAINING_OPTIONS = [
-    *("--epochs", "--batch-size", "--optimiser", "--lr", "--momentum", "--weight-decay"),
+    *("--epochs", "--updates", "--first-updates", "--batch-size", "--first-batch-size"),
+    *("--optimiser", "--lr", "--momentum", "--weight-decay"),
     *("--schedule", "--label-smoothing", "--clip-norm", "--patience"),
 ]
-MEASUREMENT_OPTIONS = ["--lca-updates", "--curve-points", "--curve-samples", "--evaluation-batch-size"]
+MEASUREMENT_OPTIONS = [
+    *("--lca-updates", "--curve-points", "--curve-samples", "--evaluation-batch-size"),
+    *("--gates", "--gate-steps"),
+]
 DEMO_OPTIONS = [
     *("--help", "--out", "--tuned"),
     *(EXPERIMENT_OPTIONS + DIGITS_OPTIONS + TRAINING_OPTIONS + MEASUREMENT_OPTIONS),
@@ -43,7 +47,7 @@ def run(*strategies: str, out: str = "out", **changes: Any) -> int:
 
 
 def shown_options(text: str) -> list[str]:
-    return re.findall(r"^\W*(?:-h, )?(--[a-z][a-z-]+)", text, flags=re.MULTILINE)
+    return re.findall(r"[ │] (?:-h, )?(--[a-z][a-z-]+)", text)  # in columns that may stand side by side
 
 
 def nothing_was_written(place: Path) -> bool:
@@ -54,7 +58,7 @@ def nothing_was_written(place: Path) -> bool:
 
 
 def test_the_commands_are_these(capsys: pytest.CaptureFixture[str]) -> None:
-    assert list(cli._COMMANDS) == ["run", "tune", "report", "verify", "list"]
+    assert list(cli._COMMANDS) == ["run", "tune", "report", "verify", "analyse", "list"]
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
     assert re.findall(r"^  prognet (\w+)", shown, flags=re.MULTILINE) == list(cli._COMMANDS)
@@ -101,7 +105,8 @@ def test_the_list_shows_every_name_once(capsys: pytest.CaptureFixture[str]) -> N
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if not line.startswith(" ")] == ["recipes", "streams", "strategies", "backbones"]
     names = [line.split()[0] for line in lines if line.startswith(" ")]
-    assert names == ["demo", *STREAMS, *STRATEGIES, *BACKBONES]
+    recipes = ["demo", "low-data-mnist-5", "low-data-mnist-40", "low-data-mnist-400"]
+    assert names == [*recipes, *STREAMS, *STRATEGIES, *BACKBONES]
     assert all(len(line.split()) > 2 for line in lines if line.startswith(" "))
 
 

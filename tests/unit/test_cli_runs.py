@@ -81,8 +81,8 @@ def test_data_and_backbone_of_ones_own_from_the_command_to_the_proof(
     assert capsys.readouterr().out.splitlines() == [
         "runs/finetune/order-0-seed-0: 0 frozen parts unchanged",
         "runs/finetune/order-0-seed-1: 0 frozen parts unchanged",
-        "runs/progressive/order-0-seed-0: 2 frozen parts unchanged",
-        "runs/progressive/order-0-seed-1: 2 frozen parts unchanged",
+        "runs/progressive/order-0-seed-0: 2 frozen parts unchanged; 2 say the same bits as when recorded",
+        "runs/progressive/order-0-seed-1: 2 frozen parts unchanged; 2 say the same bits as when recorded",
         "4 of 4 runs verified",
     ]
 
@@ -109,9 +109,9 @@ def again(folder: Path, **changes: Any) -> int:
 def test_a_run_leaves_results_weights_and_a_report(digits: Path) -> None:
     found = {str(path.relative_to(digits)) for path in digits.rglob("*") if path.is_file()}
     runs = [f"runs/{name}/order-0-seed-{seed}" for name in ("progressive", "finetune") for seed in (0, 1)]
-    assert {f"{run}/{file}" for run in runs for file in ("result.json", "state-2.safetensors")} == {
-        name for name in found if name.startswith("runs/")
-    }
+    assert {
+        f"{run}/{file}" for run in runs for file in ("result.json", "proof-2.safetensors", "state-2.safetensors")
+    } == {name for name in found if name.startswith("runs/")}
     assert found > {"manifest.json", "report.html", "tables/summary.csv"}
     assert {Path(name).parts[0] for name in found} == {"manifest.json", "report.html", "runs", "figures", "tables"}
 
@@ -131,6 +131,7 @@ def test_more_seeds_are_added_to_the_folder(folder: Path, no_report: None) -> No
     after = content(folder / "runs")
     assert before.items() <= after.items()
     assert {name for name in after if name not in before} == {
+        "finetune/order-0-seed-2/proof-2.safetensors",
         "finetune/order-0-seed-2/result.json",
         "finetune/order-0-seed-2/state-2.safetensors",
     }

@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from prognet.report.comparison import Comparison
+from prognet.report.gates import TITLES
+from prognet.report.plots.confusion import gate_confusion, gates_measured
 from prognet.report.plots.cost import cost_against_accuracy, growth
 from prognet.report.plots.learning import learning_curves
 from prognet.report.plots.matrices import accuracy_matrices
@@ -15,7 +18,7 @@ from prognet.report.plots.transfer import transfer
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["PLOTS", "Plot", "draw", "look"]
+__all__ = ["PLOTS", "Plot", "draw", "look", "plots_for"]
 
 _BANDS = "Bands are Student t 95 % intervals over seeds."
 
@@ -85,7 +88,22 @@ PLOTS: tuple[Plot, ...] = (
 )
 
 
+def plots_for(comparison: Comparison) -> tuple[Plot, ...]:
+    """The figures of every comparison, and one for each gate that was measured in this one."""
+    gates = (
+        Plot(
+            f"gate-{gate}",
+            f"Which task was chosen without a label: {TITLES[gate]}",
+            "After the last step, per true task (row) the share of its test samples for which the gate chose each task "
+            "(column), in percent, mean over seeds; a row adds up to 100. On the diagonal the right task was chosen.",
+            partial(gate_confusion, gate=gate),
+        )
+        for gate in gates_measured(comparison)
+    )
+    return (*PLOTS, *gates)
+
+
 def draw(comparison: Comparison) -> "dict[str, Figure]":
     """Every figure of the report, by name."""
     with look():
-        return {plot.name: plot.draw(comparison) for plot in PLOTS}
+        return {plot.name: plot.draw(comparison) for plot in plots_for(comparison)}

@@ -39,6 +39,12 @@ _STRATEGIES: Mapping[str, Style] = MappingProxyType(
         "progressive-linear": Style("#7F7F7F", _DASHED, "<"),
         "progressive-paper": Style("#332288", _DASH_DOT, ">"),
         "multitask-cumulative": Style("#117733", _LONG, "*"),
+        "ewc": Style("#B22222", _DASHED, "o"),
+        "lwf": Style("#4B0082", _DASH_DOT, "D"),
+        "si": Style("#808000", _DOTTED, "^"),
+        "mas": Style("#20808D", _LONG, "s"),
+        "replay": Style("#8B4513", _DASH_DOT_DOT, "v"),
+        "agem": Style("#C71585", _SOLID, "X"),
     }
 )
 _OTHERS = (

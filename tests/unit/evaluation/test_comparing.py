@@ -235,13 +235,15 @@ class Full:
 def test_a_full_disk_stops_the_comparison_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = Recorder()
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", Full(4))  # the manifest, the first step's tensors and progress, the second's tensors
+        patch.setattr(os, "fsync", Full(6))  # the manifest, proof, tensors and progress of a step, proof and tensors
         with pytest.raises(UnwritableError, match=r"progress\.json: could not be written \(No space left on device\)"):
             compare(both(), tmp_path / "full", observer=recorder)
     assert recorder.named("start") == [("progressive, order 0, seed 0", 10)]
     place = tmp_path / "full" / "runs" / "progressive" / "order-0-seed-0"
     assert {path.name for path in place.iterdir()} == {
         "progress.json",
+        "proof-1.safetensors",
+        "proof-2.safetensors",
         "state-1.safetensors",
         "state-2.safetensors",
     }

@@ -62,7 +62,10 @@ def test_a_result_says_what_was_run() -> None:
         "stream": {"name": "patterns", "heads": "per-task", "arguments": {}, "digest": stream.digest},
         "training": {
             "epochs": 2,
+            "updates": None,
+            "first_updates": None,
             "batch_size": 16,
+            "first_batch_size": None,
             "optimiser": "adam",
             "lr": 0.01,
             "momentum": 0.0,
@@ -72,9 +75,17 @@ def test_a_result_says_what_was_run() -> None:
             "clip_norm": None,
             "patience": None,
         },
-        "measurement": {"lca_updates": 2, "curve_points": 2, "curve_samples": 20, "evaluation_batch_size": 16},
+        "measurement": {
+            "lca_updates": 2,
+            "curve_points": 2,
+            "curve_samples": 20,
+            "evaluation_batch_size": 16,
+            "gates": ["confidence", "entropy"],
+            "gate_steps": "last",
+        },
         "seed": 3,
         "order": 0,
+        "draw": None,
     }
 
 

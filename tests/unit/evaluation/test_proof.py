@@ -10,6 +10,7 @@ import pytest
 from torch import nn
 
 from prognet.backbones import cnn
+from prognet.catalogue import BACKBONES
 from prognet.config import Training
 from prognet.errors import RunFolderError
 from prognet.evaluation import Verdict, grid, verify
@@ -63,16 +64,16 @@ def test_an_intact_folder_is_verified_and_left_as_it_is(folder: Path) -> None:
     assert list(verify(folder)) == [
         Verdict("runs/finetune/order-0-seed-0", 0, None),
         Verdict("runs/finetune/order-0-seed-1", 0, None),
-        Verdict("runs/independent/order-0-seed-0", 2, None),
-        Verdict("runs/independent/order-0-seed-1", 2, None),
-        Verdict(FIRST, 2, None),
-        Verdict(SECOND, 2, None),
+        Verdict("runs/independent/order-0-seed-0", 2, None, same_bits=2),
+        Verdict("runs/independent/order-0-seed-1", 2, None, same_bits=2),
+        Verdict(FIRST, 2, None, same_bits=2),
+        Verdict(SECOND, 2, None, same_bits=2),
     ]
     assert content(folder) == before
 
 
 def test_a_single_run_is_verified_by_its_own_folder(folder: Path) -> None:
-    assert list(verify(str(folder / FIRST))) == [Verdict(".", 2, None)]
+    assert list(verify(str(folder / FIRST))) == [Verdict(".", 2, None, same_bits=2)]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -94,7 +95,7 @@ def test_the_frozen_parts_are_those_one_expects(tmp_path: Path) -> None:
 def test_an_image_backbone_is_rebuilt_from_its_arguments(tmp_path: Path) -> None:
     stream = make_stream((2, 2), shape=(1, 8, 8))
     quick_run(Progressive(cnn(channels=(2, 3))), stream, out=tmp_path)
-    assert list(verify(tmp_path)) == [Verdict(FIRST, 2, None)]
+    assert list(verify(tmp_path)) == [Verdict(FIRST, 2, None, same_bits=2)]
 
 
 @pytest.mark.parametrize("offset", [-1, -200, 700])
@@ -120,7 +121,8 @@ def test_the_changed_column_is_named(folder: Path) -> None:
     assert list(found) == [FIRST]
     assert re.search(
         r"required digest [0-9a-f]{64} of column 1, as recorded after step 1, found [0-9a-f]{64} in "
-        r"state-2\.safetensors; the part or the record was changed\.",
+        r"state-2\.safetensors; the part or the record was changed; the first tensor that differs is "
+        rf"'{re.escape(name)}'\.",
         found[FIRST],
     )
 
@@ -228,7 +230,7 @@ def more_arguments(document: dict[str, Any]) -> None:
         (no_list_of_arguments, "required the configuration of a run, found TypeError("),
         (wrong_schedule, "required the configuration of a run, found IndexError("),
         (wrong_adapter, "adapter"),
-        (foreign_strategy, "strategy: required one of ['FineTune', "),
+        (foreign_strategy, "strategy: required one of ["),
         (foreign_strategy, "found 'os:system'; a strategy of one's own can be rebuilt by its author only."),
         (more_arguments, "strategy: required the arguments of Progressive, found"),
     ],
@@ -252,7 +254,7 @@ def test_no_code_that_a_folder_names_is_run(folder: Path, tmp_path: Path, monkey
         found = problems(folder)
         assert list(found) == [FIRST]
         assert found[FIRST] == (
-            f"backbone: required one of prognet's own ['cnn', 'mlp', 'resnet18', 'vit_tiny'], found {name!r} in the "
+            f"backbone: required one of prognet's own {sorted(BACKBONES)}, found {name!r} in the "
             f"run's configuration; give it yourself, on the command line with --backbone {name}."
         )
     assert "my_trap" not in sys.modules
@@ -272,7 +274,7 @@ def test_a_backbone_of_ones_own_has_to_be_given(tmp_path: Path) -> None:
     (verdict,) = verify(tmp_path)
     assert verdict.parts == 0
     assert f"found '{__name__}:own' in the run's configuration; give it yourself" in str(verdict.problem)
-    assert list(verify(tmp_path, own)) == [Verdict(FIRST, 2, None)]
+    assert list(verify(tmp_path, own)) == [Verdict(FIRST, 2, None, same_bits=2)]
     (verdict,) = verify(tmp_path, other)
     assert "state-2.safetensors: required" in str(verdict.problem)
 
@@ -285,11 +287,11 @@ def test_an_unfinished_run_is_verified_as_far_as_it_got(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         quick_run(Progressive(PLAIN), blobs((2, 2, 2)), out=tmp_path, training=TRAINING, advance=recorder.advance)
     assert (tmp_path / FIRST / "progress.json").exists()
-    assert list(verify(tmp_path)) == [Verdict(FIRST, 2, None)]
+    assert list(verify(tmp_path)) == [Verdict(FIRST, 2, None, same_bits=2)]
 
 
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(RunFolderError) as caught:
             list(verify(folder))
-        assert str(caught.value) == f"folder: required at least one run below {folder}, found none."
+        assert str(caught.value) == f"folder: required at least one run or saved network below {folder}, found none."

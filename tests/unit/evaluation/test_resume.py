@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -48,6 +49,14 @@ def killed_at(call: int, function: Callable[..., Any] = lambda *arguments: None,
     return wrapped
 
 
+@cache
+def undisturbed_proof(kind: str, training: Training = TRAINING) -> bytes:
+    with TemporaryDirectory() as folder:
+        quick_run(KINDS[kind](NORMED), STREAM, training=training, out=folder)
+        (path,) = Path(folder).rglob("proof-*.safetensors")
+        return path.read_bytes()
+
+
 def assert_ends_undisturbed(kind: str, out: Path, training: Training = TRAINING) -> None:
     """Runs again in the same folder, and once more from what is then in it."""
     required, numbers = undisturbed(kind, training)
@@ -56,6 +65,8 @@ def assert_ends_undisturbed(kind: str, out: Path, training: Training = TRAINING)
     assert_same_tensors(tensors(resumed.learner), numbers)
     assert_same_numbers(load_results(out)[0], required)
     assert load_results(out)[0] == resumed
+    (path,) = out.rglob("proof-*.safetensors")
+    assert path.read_bytes() == undisturbed_proof(kind, training)
 
 
 @pytest.mark.parametrize(("kind", "epoch"), [*((kind, epoch) for kind in KINDS for epoch in (3, 6)), ("finetune", 1)])
@@ -87,16 +98,16 @@ def test_early_stopping_and_a_schedule_resume_too(kind: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("write", range(1, 8))
+@pytest.mark.parametrize("write", range(1, 11))
 def test_a_kill_around_any_write_is_survived(
     write: int, after: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # weights and progress of the three steps are writes 1 to 6, the result is the seventh
+    # proof, weights and progress of the three steps are writes 1 to 9, the result is the tenth
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", killed_at(write, Path.replace, after))
         with pytest.raises(Killed):
             quick_run(KINDS["progressive"](NORMED), STREAM, out=tmp_path)
-    if write == 7 and after:
+    if write == 10 and after:
         assert_same_numbers(
             quick_run(KINDS["progressive"](NORMED), STREAM, out=tmp_path), undisturbed("progressive")[0]
         )
@@ -124,7 +135,7 @@ def test_a_kill_before_old_weights_are_removed_is_survived(
             quick_run(KINDS["finetune"](NORMED), STREAM, out=tmp_path)
     assert_ends_undisturbed("finetune", tmp_path)
     folder = RunStore.of(tmp_path, "finetune", 0, 0).folder
-    assert sorted(path.name for path in folder.iterdir()) == [RESULT_FILE, "state-3.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == ["proof-3.safetensors", RESULT_FILE, "state-3.safetensors"]
 
 
 CHILD = """

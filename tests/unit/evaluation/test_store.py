@@ -57,7 +57,7 @@ def test_a_run_has_a_folder_of_its_own(tmp_path: Path) -> None:
 
 def test_an_unfinished_run_leaves_its_last_step(tmp_path: Path) -> None:
     store = begin(tmp_path)
-    assert names(store.folder) == [PROGRESS_FILE, "state-1.safetensors"]
+    assert names(store.folder) == [PROGRESS_FILE, "proof-1.safetensors", "state-1.safetensors"]
     progress = store.progress()
     assert progress is not None
     assert progress.schedule == ((0,),)
@@ -73,7 +73,7 @@ def test_a_finished_run_leaves_result_and_weights(kind: str, tmp_path: Path) -> 
     result = quick_run(KINDS[kind](NORMED), STREAM, out=tmp_path)
     steps = len(result.schedule)
     store = RunStore.of(tmp_path, result.strategy, 0, 0)
-    assert names(store.folder) == [RESULT_FILE, f"state-{steps}.safetensors"]
+    assert names(store.folder) == [f"proof-{steps}.safetensors", RESULT_FILE, f"state-{steps}.safetensors"]
     assert store.finished() == result
     assert store.progress() is None
 
@@ -198,11 +198,11 @@ def test_a_progress_file_with_a_field_of_another_form_is_refused(field: str, tmp
         quick_run(FineTune(NORMED), STREAM, out=tmp_path)
 
 
-@pytest.mark.parametrize("write", range(3, 8))
+@pytest.mark.parametrize("write", range(4, 11))
 def test_a_full_disk_leaves_the_step_before_and_costs_no_finished_work(
     write: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # weights and progress of the three steps are writes 1 to 6, the result is the seventh
+    # proof, weights and progress of the three steps are writes 1 to 9, the result is the tenth
     undisturbed = quick_run(FineTune(NORMED), STREAM)
     calls, sync = [], os.fsync
 
@@ -219,7 +219,7 @@ def test_a_full_disk_leaves_the_step_before_and_costs_no_finished_work(
     store = RunStore.of(tmp_path, "finetune", 0, 0)
     progress = store.progress()
     assert progress is not None
-    assert len(progress.schedule) == (write - 1) // 2
+    assert len(progress.schedule) == (write - 1) // 3
     assert store.weights_of(progress).exists()
     assert not [name for name in names(store.folder) if name.startswith(".")]
     told: list[int] = []
