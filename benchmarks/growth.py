@@ -255,20 +255,24 @@ def summary(courses: Sequence[Course]) -> str:
     lines = [
         f"**{n} tasks, {seeds} seeds; mean ± half of the 95 % interval.**",
         "",
-        "| variant | accuracy (%) | over independent (points) | parameters | per task | columns run | related (%) |",
-        "|---|---|---|---|---|---|---|",
+        "| variant | accuracy (%) | over independent (points) | over all (points) | parameters | per task "
+        "| columns run | related (%) |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    base = [float(np.mean(course.accuracy)) for course in _of(courses, courses[0].variant)]
+    bases = {name: _means(courses, name) for name in ("independent", "all")}
     for name in dict.fromkeys(course.variant for course in courses):
         mine = _of(courses, name)
-        accuracy = [float(np.mean(course.accuracy)) for course in mine]
+        accuracy = _means(courses, name)
         size = float(np.mean([course.parameters[-1] for course in mine]))
         run = 1 + float(np.mean([course.closure for course in mine]))
         shares = [share for course in mine for share in course.related[FAMILIES:] if share is not None]
         related = f"{100 * np.mean(shares):.0f}" if shares else "–"
-        difference = points(paired_difference(accuracy, base).interval, "+.2f") if name != courses[0].variant else ""
+        gains = [
+            "" if name == other else points(paired_difference(accuracy, base).interval, "+.2f")
+            for other, base in bases.items()
+        ]
         lines.append(
-            f"| {name} | {points(t_interval(accuracy), '.2f')} | {difference} | {size:,.0f} | {size / n:,.0f} "
+            f"| {name} | {points(t_interval(accuracy), '.2f')} | {' | '.join(gains)} | {size:,.0f} | {size / n:,.0f} "
             f"| {run:.1f} | {related} |"
         )
     return "\n".join([*lines, ""])
@@ -321,6 +325,7 @@ def figure(courses: Sequence[Course]) -> "Figure":
     drawn, axes = pyplot.subplots(1, 3, figsize=(11.5, 4.6), layout="constrained")
     colours = {name: pyplot.get_cmap("tab20")(index) for index, name in enumerate(names)}
     x = np.arange(1, len(courses[0].accuracy) + 1)
+    placed: list[int] = []
     for index, name in enumerate(names):
         mine = _of(courses, name)
         style: dict[str, Any] = {"color": colours[name], "linestyle": ("-", "--", ":", "-.")[index % 4], "label": name}
@@ -329,19 +334,24 @@ def figure(courses: Sequence[Course]) -> "Figure":
         axes[0].plot(x, size / 1000, **style)
         axes[1].plot(x, mean, **style)
         end = t_interval([100 * float(np.mean(course.accuracy)) for course in mine])
+        beside = placed.count(round(size[-1]))  # variants of one size stand side by side
+        placed.append(round(size[-1]))
         axes[2].errorbar(
-            [size[-1] / 1000],
+            [size[-1] / 1000 * 1.07**beside],
             [end.mean],
             yerr=[end.half_width],
             color=colours[name],
             marker="osD^"[index % 4],
             ls="none",
         )
-    axes[0].set(xlabel="tasks K", ylabel="thousand parameters", title="parameters of the whole network")
+    axes[0].set(xlabel="tasks K", ylabel="thousand parameters", title="parameters of the whole network", ylim=(0, 900))
     axes[1].set(xlabel="tasks K", ylabel="%", title="accuracy, average over the first K tasks")
-    axes[2].set(xlabel="thousand parameters", ylabel="%", title="after the last task, with 95 % intervals")
-    axes[0].set_yscale("log")
-    axes[2].set_xscale("log")
+    axes[2].set(
+        xlabel="thousand parameters", ylabel="%", title="after the last task, with 95 % intervals", xscale="log"
+    )
+    axes[2].xaxis.set_major_formatter("{x:.0f}")
+    axes[2].xaxis.set_minor_formatter("")
+    axes[2].set_xticks([100, 200, 500, 1000, 2000])
     drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return drawn
 
@@ -358,6 +368,10 @@ def as_json(few: Sequence[Course], many: Sequence[Course], counted: Mapping[str,
         "mnist_parameters": counted,
     }
     return (json.dumps(content) + "\n").encode()
+
+
+def _means(courses: Sequence[Course], name: str) -> list[float]:
+    return [float(np.mean(course.accuracy)) for course in _of(courses, name)]
 
 
 def _of(courses: Sequence[Course], name: str) -> list[Course]:

@@ -50,6 +50,12 @@ MEASURES: Mapping[str, str] = {
 TRAINING = Training(epochs=4, batch_size=64, lr=0.001)
 MEASUREMENT = Measurement(lca_updates=0, curve_points=0, gates=())
 N_TRAIN, N_TEST = 3000, 1000
+SHOWN = (
+    "reliance-progressive",
+    "reliance-last-progressive",
+    "reliance-fisher-progressive",
+)
+"""The figures of docs/analysis.md."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +102,8 @@ def main(arguments: Arguments) -> None:
     arguments.figures.mkdir(parents=True, exist_ok=True)
     with figure_look():
         for name, figure in draw_reliances(reliance_plots(reliances)).items():
-            figure.savefig(arguments.figures / f"sensitivity-{name.removeprefix('reliance-')}.png", dpi=110)
+            if name in SHOWN:
+                figure.savefig(arguments.figures / f"sensitivity-{name.removeprefix('reliance-')}.png", dpi=110)
 
 
 def make_stream(n_tasks: int) -> Stream:

@@ -63,8 +63,10 @@ def decide_start(network: ProgressiveNetwork, k: int, task: Task, session: Sessi
         in nats, by column, `"own"` for the untrained trunk.
     """
     from_scratch: dict[str, Any] = {"start": "scratch", "copied": None, "cross_entropy": {}}
+    if start.kind == "scratch" or k == 0 or len(task.train) < 2:
+        return from_scratch
     sources = _alike(network, k, task)
-    if start.kind == "scratch" or len(task.train) < 2 or not sources:
+    if not sources:
         return from_scratch
     trunks = {**{str(index): network.column(index).backbone for index in sources}, OWN: network.column(k).backbone}
     fits = {name: _fit_on(trunk, task, session) for name, trunk in trunks.items()}

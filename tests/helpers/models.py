@@ -297,6 +297,7 @@ TIMM = (
 )
 """The same of timm; its Swin has buffers that `state_dict` leaves out."""
 
+# Fresh and on images so small, networks with BatchNorm move so far in a step that their statistics are left behind.
 _NORMED = ("resnet18", "resnet50", "efficientnet_b0", "densenet121")
 FULL = tuple(
     Kind(

@@ -161,7 +161,7 @@ REFUSED: list[tuple[list[str], str]] = [
     (["report", "nowhere"], "folder: required at least one finished run below nowhere, found none"),
     (["verify"], "PATH"),
     (["verify", "a", "b", "c"], "Unrecognized options: b, c"),
-    (["verify", "nowhere"], "folder: required at least one run below nowhere, found none."),
+    (["verify", "nowhere"], "folder: required at least one run or saved network below nowhere, found none."),
     (["verify", "nowhere", "--backbone", "mpl"], "did you mean 'mlp'?"),
     (["list", "streams"], "prognet: list: required nothing more, found streams; it shows everything at once."),
 ]

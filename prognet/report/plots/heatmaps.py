@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 _COLOUR_MAP = "cividis"  # rises evenly in lightness, as in the accuracy matrices
 _LIGHT_FROM = 0.55
-_CELL, _NARROW, _WIDEST = (0.46, 0.34), 0.3, 13.0
-"""Inches of a cell with a number, the least width of any cell, and the greatest width of a figure."""
+_CELL, _NARROW, _WIDEST, _BAR = (0.38, 0.34), 0.3, 14.5, 3.5
+"""Inches: a cell with a number, the width of one without, the greatest width of a figure, and of a colour bar."""
 _AROUND = (0.9, 1.15)
 """Inches beside and above a panel, for labels, title and colour bar."""
 _MOST_ROWS = 20
@@ -38,6 +38,8 @@ class Map:
     digits: int = 0
     limits: tuple[float, float] | None = None
     """Ends of the colours; by default zero, or the least value below it, and the largest value."""
+    least: float = 0.0
+    """What the upper end is at least, so that noise does not look like a finding."""
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -45,7 +47,7 @@ class Map:
         if self.limits is not None:
             return self.limits
         known = self.values[~np.isnan(self.values)]
-        low, high = min(0.0, float(known.min(initial=0.0))), float(known.max(initial=0.0))
+        low, high = min(0.0, float(known.min(initial=0.0))), float(known.max(initial=self.least))
         return low, high if high > low else low + 1.0
 
 
@@ -69,8 +71,9 @@ def draw_maps(maps: Sequence[Map], across: int, *, numbers: bool = True, one_bar
     if one_bar:
         figure.colorbar(meshes[0], ax=every, location="bottom", shrink=0.4, aspect=40, label=maps[0].bar)
         return figure
+    shrink = min(1.0, _BAR / max(2.2, n_columns * cell))
     for axes, mesh, found in zip(every, meshes, maps, strict=False):
-        figure.colorbar(mesh, ax=axes, location="bottom", aspect=30, label=found.bar)
+        figure.colorbar(mesh, ax=axes, location="bottom", shrink=shrink, aspect=24, label=found.bar)
     return figure
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _PERCENT = 100.0
+_LEAST_LOSS = 5.0
+"""Points at which the colours of a loss end at least."""
 _SHARE, _LOST, _LIKE = "share of the output (%)", "accuracy lost (points)", "CKA with the own column"
 _ENTRIES = "Means over seeds; empty cells take no part, and there is no lateral from a column to itself."
 
@@ -54,7 +56,7 @@ def last_column(reliance: Reliance) -> "Figure":
     ]
     return draw_maps(
         [
-            Map(title, values[:, :own], reliance.sites, "site", bar, digits, limits)
+            Map(title, values[:, :own], reliance.sites, "site", bar, digits, limits, _LEAST_LOSS if bar == _LOST else 0)
             for title, values, bar, digits, limits in parts
         ],
         across=2,
@@ -79,6 +81,7 @@ def who_reads_whom(reliance: Reliance) -> "Figure":
                 "task",
                 _LOST,
                 digits=1,
+                least=_LEAST_LOSS,
             ),
         ],
         across=3,

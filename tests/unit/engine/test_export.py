@@ -23,8 +23,8 @@ from tests.helpers.asserts import assert_generator_untouched, assert_network_unc
 TOLERANCE = 1e-5
 """For ONNX, absolute, at outputs of about 1 in single precision; another runtime adds in another order."""
 BATCHES = (64, 1, 2, 7, 130)
-USUAL = (zoo.MLP, zoo.LENET, zoo.TRANSFORMER)
-"""Dense, convolutional and token networks; the others take their time."""
+USUAL = (zoo.MLP, zoo.LENET)
+"""Dense and convolutional networks; token, recurrent and normalised ones take their time."""
 
 
 def kinds(quick: Sequence[zoo.Kind], others: Sequence[zoo.Kind] = zoo.ZOO) -> pytest.MarkDecorator:
@@ -92,7 +92,7 @@ def test_an_onnx_program_says_the_same_within_the_tolerance(kind: zoo.Kind, tmp_
         assert (torch.from_numpy(found) - required).abs().max() < TOLERANCE
 
 
-@kinds([zoo.MLP, zoo.LENET])
+@kinds(USUAL)
 def test_a_program_holds_what_the_column_needs_and_no_more(kind: zoo.Kind) -> None:
     """Each tensor in it moves the output, and all that it leaves out does not."""
     net, content = exported(kind)

@@ -1,6 +1,6 @@
 """How columns begin: the evidence, the copy, the closed-form output layers, and that nothing else changes."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import replace
 from functools import cache
@@ -16,7 +16,8 @@ from prognet.analysis.ridge import RidgeFit, ridge_fit
 from prognet.backbones import mlp
 from prognet.config import Training
 from prognet.engine import MLPAdapter, ProgressiveNetwork
-from prognet.engine.solved import SolvedLateral, solved_laterals
+from prognet.engine.adapters import MLPLateral
+from prognet.engine.solved import reader_of, solved_laterals
 from prognet.errors import ConfigError
 from prognet.evaluation import verify
 from prognet.evaluation.store import RunStore
@@ -61,7 +62,7 @@ TRUNK = mlp(hidden=(24, 16))
 TRUNK_NORMED = mlp(hidden=(24, 16), batch_norm=True, dropout=0.1)
 LONG = Training(epochs=40, batch_size=32, lr=0.02)
 SHORT = Training(epochs=2, batch_size=16, lr=0.02)
-STREAM = make_stream((2, 5, 3, 2))
+STREAM = make_stream((2, 5, 3), (40, 32, 32))
 SESSION = make_session(LONG)
 RELATED = parity_stream()
 
@@ -205,18 +206,23 @@ def test_too_few_samples_decide_nothing(size: int) -> None:
     assert_same_tensors(snapshot(network), before)
 
 
-def test_two_samples_and_one_class_are_enough_to_go_on() -> None:
-    two = replace(RELATED[2], train=Samples(RELATED[2].train.x[:2], RELATED[2].train.y[:2]))
-    one = make_task(2, 1, 8)
-    for stream in (
-        Stream([RELATED[0], RELATED[1], two], name="two"),
-        Stream([make_task(0, 1), make_task(1, 2), one], name="one"),
-    ):
-        strategy = Progressive(PLAIN, adapter=MLPAdapter.transfer(), start=Start(kind="copy"))
-        result = quick_run(strategy, stream, training=SHORT)
-        assert result.choices[2]["start"] == "copy"
-        assert result.choices[2]["lateral"]["weight"] >= 0
-        assert all(tensor.isfinite().all() for tensor in tensors(result.learner).values())
+def test_two_samples_are_enough_to_go_on() -> None:
+    two = replace(STREAM[2], train=Samples(STREAM[2].train.x[:2], STREAM[2].train.y[:2]))
+    result = quick_run(SETTINGS["copy"](), Stream([STREAM[0], STREAM[1], two], name="two"), training=SHORT)
+    assert result.choices[2]["start"] == "copy"
+    assert set(result.choices[2]["lateral"]) == {"cross_entropy", "weight"}
+    assert all(tensor.isfinite().all() for tensor in tensors(result.learner).values())
+
+
+def test_one_class_says_nothing_of_the_columns() -> None:
+    task = make_task(2, 1, 8)
+    network = ProgressiveNetwork(MLPAdapter.transfer())
+    for _ in range(2):
+        network.add_column(PLAIN(task.input_shape, 1), example_of(task))
+    choice = decide_start(network, 1, task, SESSION, Start(margin=1.0))
+    assert choice == {"start": "scratch", "copied": None, "cross_entropy": {"0": 0.0, "own": 0.0}}
+    assert decide_start(network, 1, task, SESSION, Start(kind="copy"))["copied"] == 0
+    assert solve_laterals(network, 1, task, SESSION)["lateral"]["cross_entropy"] == 0.0
 
 
 def test_the_weight_of_the_evidence() -> None:
@@ -251,8 +257,8 @@ def test_columns_with_other_buffers_are_no_candidates() -> None:
 def test_narrower_columns_copy_from_each_other_only() -> None:
     strategy = Progressive(PLAIN, width=ConstantWidth(0.5), start=Start(kind="copy"))
     choices = quick_run(strategy, STREAM, training=SHORT).choices
-    assert [sorted(choice["cross_entropy"]) for choice in choices] == [[], [], ["1", "own"], ["1", "2", "own"]]
-    assert [choice["start"] for choice in choices] == ["scratch", "scratch", "copy", "copy"]
+    assert [sorted(choice["cross_entropy"]) for choice in choices] == [[], [], ["1", "own"]]
+    assert [choice["start"] for choice in choices] == ["scratch", "scratch", "copy"]
 
 
 class Scaled(nn.Module):
@@ -294,7 +300,7 @@ def test_networks_whose_output_layer_cannot_be_solved_begin_from_scratch(make: C
     network = ProgressiveNetwork()
     torch.manual_seed(0)
     for _ in range(3):
-        network.add_column(make(3), example_of(task), ["body"] if make is Grown else None, sources=[])
+        network.add_column(make(3), example_of(task), sources=[])
     before = snapshot(network)
     choice = decide_start(network, 2, task, SESSION, Start(kind="copy"))
     assert choice == {"start": "scratch", "copied": None, "cross_entropy": {}}
@@ -367,7 +373,7 @@ def test_only_head_and_laterals_learn_from_a_head_start() -> None:
     strategy = Progressive(PLAIN, adapter=MLPAdapter.transfer(), start=Start(kind="head"))
     result = quick_run(strategy, STREAM, training=SHORT)
     network = result.learner.columns.network
-    for k in (1, 2, 3):
+    for k in (1, 2):
         own, source = (network.column(index).backbone for index in (k, result.choices[k]["copied"]))
         assert_same_tensors(snapshot(trunk_of(own)), snapshot(trunk_of(source)))
         column = network.column(k)
@@ -382,7 +388,7 @@ def test_from_a_copy_all_learns() -> None:
     strategy = Progressive(PLAIN, start=Start(kind="copy"))
     result = quick_run(strategy, STREAM, training=SHORT)
     network = result.learner.columns.network
-    for k in (1, 2, 3):
+    for k in (1, 2):
         own, source = (snapshot(network.column(index).backbone) for index in (k, result.choices[k]["copied"]))
         assert not [
             name for name in own if own[name].shape == source[name].shape and torch.equal(own[name], source[name])
@@ -390,10 +396,9 @@ def test_from_a_copy_all_learns() -> None:
         assert result.costs[k].trainable == sum(parameter.numel() for parameter in network.column(k).parameters())
 
 
-def _learned_laterals(network: ProgressiveNetwork, k: int) -> list[nn.Module]:
-    modules = [network.column(k).lateral(site.name) for site in network.column(k).sites]
-    inner = [module.lateral if isinstance(module, SolvedLateral) else module for module in modules]
-    return [module for module in inner if module is not None]
+def _learned_laterals(network: ProgressiveNetwork, k: int) -> list[MLPLateral]:
+    readers = [reader_of(network.column(k).lateral(site.name)) for site in network.column(k).sites]
+    return [reader for reader in readers if isinstance(reader, MLPLateral)]
 
 
 # ---- the solved lateral
@@ -443,8 +448,8 @@ def test_nothing_of_the_solved_part_is_trained_in_a_run(monkeypatch: pytest.Monk
     strategy = Progressive(NORMED, adapter=MLPAdapter.transfer(), start=Start(kind="scratch"))
     result = quick_run(strategy, STREAM, training=training)
     network = result.learner.columns.network
-    assert len(solved) == 3
-    for k, required in zip((1, 2, 3), solved, strict=True):
+    assert len(solved) == 2
+    for k, required in zip((1, 2), solved, strict=True):
         ((_, lateral),) = solved_laterals(network.column(k))
         assert_same_tensors(snapshot(lateral.solved), required)
     assert any(tensor.any() for part in solved for tensor in part.values())
@@ -457,8 +462,8 @@ def test_pruning_takes_sources_out_of_a_solved_lateral_within_its_budget() -> No
     result = quick_run(strategy, STREAM, training=SHORT)
     choices, network = result.choices, result.learner.columns.network
     output = network.column(1).sites[-1].name
-    assert any([output, source] in choice["pruned"] for choice in choices[1:] for source in range(3))
-    for k in (1, 2, 3):
+    assert any([output, source] in choice["pruned"] for choice in choices[1:] for source in range(2))
+    for k in (1, 2):
         gone = {source for site, source in choices[k]["pruned"] if site == output}
         assert set(network.column(k).reads[output]) == set(range(k)) - gone
 
@@ -495,14 +500,16 @@ def test_a_run_killed_after_its_second_step_ends_undisturbed_and_is_verified(nam
     assert_same_tensors(tensors(resumed.learner), numbers)
     assert load_results(tmp_path)[0].choices == required.choices
     (verdict,) = verify(tmp_path)
-    assert (verdict.problem, verdict.parts) == (None, 4)
-    assert verdict.same_bits == 4
+    assert (verdict.problem, verdict.parts, verdict.same_bits) == (None, 3, 3)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_the_decisions_are_stored_with_the_run(name: str) -> None:
     result, _ = undisturbed(name)
     first, *later = result.choices
+    for step, digests in enumerate(result.digests):
+        assert {part: result.digests[-1][part] for part in digests} == digests
+        assert len(digests) == step + 1
     if name == "solved":
         assert first == {}
     else:
@@ -516,17 +523,6 @@ def test_the_decisions_are_stored_with_the_run(name: str) -> None:
         assert all(set(choice["lateral"]) == {"cross_entropy", "weight"} for choice in later)
     if name in ("copy", "head", "copytune-head"):
         assert {choice["start"] for choice in later} == {"head" if "head" in name else "copy"}
-
-
-@pytest.mark.parametrize("name", SETTINGS)
-def test_the_same_seed_gives_the_same_run_and_frozen_columns_keep_their_digest(name: str) -> None:
-    result, numbers = undisturbed(name)
-    again = quick_run(SETTINGS[name](), STREAM, training=SHORT)
-    assert_same_numbers(again, result)
-    assert_same_tensors(tensors(again.learner), numbers)
-    for step, digests in enumerate(result.digests):
-        assert {part: result.digests[-1][part] for part in digests} == digests
-        assert len(digests) == step + 1
 
 
 def test_a_changed_solved_tensor_is_found_by_verify(tmp_path: Path) -> None:
@@ -551,7 +547,7 @@ def without_begin(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_start_from_scratch_is_the_run_without_any_start(monkeypatch: pytest.MonkeyPatch) -> None:
     found = quick_run(Progressive(NORMED, adapter=MLPAdapter(), start=Start(kind="scratch")), STREAM, training=SHORT)
-    assert found.choices == ({}, {}, {}, {})
+    assert found.choices == ({}, {}, {})
     without_begin(monkeypatch)
     plain = quick_run(Progressive(NORMED, adapter=MLPAdapter(), start=Start(kind="scratch")), STREAM, training=SHORT)
     assert_same_tensors(tensors(found.learner), tensors(plain.learner))
@@ -563,11 +559,11 @@ def test_looking_and_deciding_for_scratch_changes_no_bit() -> None:
         quick_run(Progressive(NORMED, adapter=MLPAdapter(), start=start), STREAM, training=SHORT)
         for start in (Start(margin=1e-9), Start(kind="scratch"))
     ]
-    assert [choice["start"] for choice in runs[0].choices] == ["scratch"] * 4
-    assert runs[0].choices[3]["cross_entropy"]
+    assert [choice["start"] for choice in runs[0].choices] == ["scratch"] * 3
+    assert runs[0].choices[2]["cross_entropy"]
     assert_same_tensors(tensors(runs[0].learner), tensors(runs[1].learner))
     assert runs[0].digests == runs[1].digests
-    assert (runs[0].accuracy[3] == runs[1].accuracy[3]).all()
+    assert (runs[0].accuracy[2] == runs[1].accuracy[2]).all()
 
 
 def test_a_solved_lateral_changes_what_is_said_and_not_what_is_learned() -> None:
@@ -602,45 +598,50 @@ def test_seconds_are_booked_and_progress_is_not(name: str, monkeypatch: pytest.M
     monkeypatch.setattr(start_module, "perf_counter", lambda: 1000.0 * next(times))
     told: list[int] = []
     result = quick_run(SETTINGS[name](), STREAM, training=SHORT, advance=told.append)
-    assert [cost.seconds > 1000 for cost in result.costs] == [True] * 4
+    assert [cost.seconds > 1000 for cost in result.costs] == [True] * 3
     assert sum(told) == sum(cost.updates for cost in result.costs)
 
 
 # ---- what it is for
 
 
-@cache
-def accuracies(kind: str, normed: bool) -> Sequence[float]:
-    """The accuracy on every parity task after all were learned."""
-    backbone: Backbone = TRUNK_NORMED if normed else TRUNK
-    transfer = MLPAdapter.transfer()
-    strategy: Strategy = {
-        "independent": Independent(backbone),
-        "progressive": Progressive(backbone, adapter=transfer, start=Start()),
-        "solved": Progressive(backbone, adapter=transfer, start=Start(kind="scratch")),
-    }[kind]
+def accuracy(network: ProgressiveNetwork, k: int, task: Task) -> float:
+    with evaluating(network):
+        return float((network(task.test.x, k).argmax(1) == task.test.y).double().mean())
+
+
+@pytest.mark.parametrize("way", ["copied", "solved"])
+@pytest.mark.parametrize("label", [2, 3])
+def test_before_any_update_the_column_knows_what_was_learned(label: int, way: str) -> None:
+    task = RELATED[label]
+    network, k = with_column(task, adapter=MLPAdapter.transfer())
+    assert accuracy(network, k, task) < 0.45
+    if way == "copied":
+        apply_start(network, k, task, SESSION, {"start": "copy", "copied": COPIED[label]})
+    else:
+        solve_laterals(network, k, task, SESSION)
+    assert accuracy(network, k, task) > 0.8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", ["auto", "scratch"])
+@pytest.mark.parametrize("backbone", [TRUNK, TRUNK_NORMED])
+def test_what_was_learned_helps_where_it_is_asked_for_again(start: Any, backbone: Backbone) -> None:
+    strategy = Progressive(backbone, adapter=MLPAdapter.transfer(), start=Start(kind=start))
     result = quick_run(strategy, RELATED, training=LONG)
-    if kind == "progressive":
+    plain = quick_run(Independent(backbone), RELATED, training=LONG).accuracy[-1]
+    found = result.accuracy[-1]
+    if start == "auto":
         assert tuple(choice["copied"] for choice in result.choices) == COPIED
-    return [float(value) for value in result.accuracy[-1]]
-
-
-@pytest.mark.parametrize("kind", ["progressive", "solved"])
-def test_what_was_learned_helps_where_it_is_asked_for_again(kind: str) -> None:
-    found, plain = accuracies(kind, False), accuracies("independent", False)
     assert min(found[:2]) > 0.95
     for label in (2, 3):
-        assert found[label] > 0.85
-        assert found[label] > plain[label] + 0.25
+        assert found[label] > max(0.85, plain[label] + 0.2)
     assert abs(found[4] - 0.25) < 0.12
 
 
-@pytest.mark.parametrize("heads", ["per-task", "shared"])
-def test_shared_heads_and_bytes_can_begin_from_a_copy(heads: Any) -> None:
-    stream = make_stream((3, 3, 3), heads=heads)
-    for made in (stream, make_byte_stream()):
-        result = quick_run(SETTINGS["copy"](), made, training=SHORT)
-        assert result.choices[1]["start"] == "copy"
+@pytest.mark.parametrize("stream", [make_stream((3, 3), heads="shared"), make_byte_stream()], ids=["shared", "bytes"])
+def test_shared_heads_and_bytes_can_begin_from_a_copy(stream: Stream) -> None:
+    assert quick_run(SETTINGS["copy"](), stream, training=SHORT).choices[1]["start"] == "copy"
 
 
 def test_a_head_start_keeps_parameters_and_lets_batch_norm_follow_the_task() -> None:

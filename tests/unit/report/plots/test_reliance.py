@@ -86,6 +86,8 @@ def test_colours_begin_at_zero_or_below() -> None:
     assert Map("a", values, ("x", "y"), "site", "bar").ends == (-1.0, 4.0)
     assert Map("a", np.abs(values), ("x", "y"), "site", "bar").ends == (0.0, 4.0)
     assert Map("a", np.full((1, 1), np.nan), ("x",), "site", "bar").ends == (0.0, 1.0)
+    assert Map("a", values, ("x", "y"), "site", "bar", least=5.0).ends == (-1.0, 5.0)
+    assert Map("a", 2 * values, ("x", "y"), "site", "bar", least=5.0).ends == (-2.0, 8.0)
 
 
 def test_a_zero_has_no_minus() -> None:
