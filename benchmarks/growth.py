@@ -4,8 +4,8 @@
 
 Fifty tasks made from scikit-learn's digits: five orders of the pixels, ten tasks each in a mixed sequence, every task
 turned by an angle of its own and with few samples, so that nine other tasks are related to it and forty are not. It
-writes `benchmarks/results/growth.json`, `benchmarks/results/growth.md` and `docs/figures/growth.png`. Nothing is
-forgotten, so each task is tested once, when it has been learned.
+writes `benchmarks/results/growth.json`, `benchmarks/results/growth.md`, `docs/figures/growth.png` and the tables of
+`docs/growth.md`. Nothing is forgotten, so each task is tested once, when it has been learned.
 """
 
 import json
@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 RESULT, TABLE = HERE / "results" / "growth.json", HERE / "results" / "growth.md"
 FIGURE = HERE.parent / "docs" / "figures" / "growth.png"
+PAGE = HERE.parent / "docs" / "growth.md"
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
 FAMILIES, LEARNED_FROM, VALIDATION, LARGEST_TURN = 5, 150, 1 / 3, 45.0
 HIDDEN = (32, 32)
@@ -158,6 +160,8 @@ def main(arguments: Arguments) -> None:
     sys.stdout.write(text)
     write_atomically(RESULT, as_json(few, many, counted))
     write_atomically(TABLE, text.encode())
+    before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
+    write_atomically(PAGE, f"{before}{BEGIN}\n{text}{END}{rest.split(END)[1]}".encode())
     FIGURE.parent.mkdir(parents=True, exist_ok=True)
     with look():
         figure(many).savefig(FIGURE, dpi=110)

@@ -22,6 +22,8 @@ _HOMES = {
     "AllSources": "prognet.strategies",
     "LastSources": "prognet.strategies",
     "TopSources": "prognet.strategies",
+    "CopyTune": "prognet.strategies",
+    "Start": "prognet.strategies",
     "ConstantWidth": "prognet.strategies",
     "RootWidth": "prognet.strategies",
     "FittedWidth": "prognet.strategies",

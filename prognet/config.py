@@ -121,7 +121,8 @@ class Measurement:
         for name in ("curve_samples", "evaluation_batch_size"):
             value = getattr(self, name)
             _require(_whole(value) and value >= 1, name, "a whole number, at least 1", value)
-        known = isinstance(self.gates, tuple) and set(self.gates) <= set(get_args(GateName))
+        gates: object = self.gates
+        known = isinstance(gates, tuple) and set(gates) <= set(get_args(GateName))
         _require(
             known and len(set(self.gates)) == len(self.gates),
             "gates",

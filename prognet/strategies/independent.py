@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from prognet.backbones import accepts_width
-from prognet.engine import Adapter, MLPAdapter
+from prognet.engine import Adapter, MLPAdapter, Sites
 from prognet.errors import ControlUnavailableError
 from prognet.seeds import derive_seed
 from prognet.strategies.base import Backbone, Strategy, single
@@ -58,7 +58,7 @@ class IndependentWide(Strategy):
         backbone: Backbone,
         *,
         adapter: Adapter | None = None,
-        sites: Sequence[str] | None = None,
+        sites: Sites = None,
         name: str = "independent-wide",
     ) -> None:
         """
@@ -78,7 +78,7 @@ class IndependentWide(Strategy):
                 "get this control."
             )
         self.adapter = adapter if adapter is not None else MLPAdapter()
-        self.sites = None if sites is None else tuple(sites)
+        self.sites: Sites = sites if sites is None or isinstance(sites, str) else tuple(sites)
         self.columns = TaskColumns()
         self._seen: list[tuple[tuple[int, ...], int]] = []
 
@@ -99,14 +99,17 @@ class IndependentWide(Strategy):
         return self.columns.frozen_digests()
 
     def arguments(self) -> Mapping[str, Any]:
-        return {"adapter": self.adapter.describe(), "sites": None if self.sites is None else list(self.sites)}
+        return {
+            "adapter": self.adapter.describe(),
+            "sites": list(self.sites) if isinstance(self.sites, tuple) else self.sites,
+        }
 
 
 def column_parameters(
     backbone: Backbone,
     tasks: Sequence[tuple[tuple[int, ...], int]],
     adapter: Adapter,
-    sites: Sequence[str] | None = None,
+    sites: Sites = None,
 ) -> int:
     """The parameters of the last column of a progressive network over tasks of (input_shape, n_classes).
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from prognet.engine import Adapter, MLPAdapter
+from prognet.engine import Adapter, MLPAdapter, Sites
 from prognet.errors import ConfigError
 from prognet.seeds import derive_seed
 from prognet.strategies.base import Backbone, Strategy, single
@@ -30,7 +30,7 @@ class Progressive(Strategy):
         backbone: Backbone,
         *,
         adapter: Adapter | None = None,
-        sites: Sequence[str] | None = None,
+        sites: Sites = None,
         sources: Sources | None = None,
         width: Width | None = None,
         budget: int | None = None,
@@ -55,7 +55,7 @@ class Progressive(Strategy):
         """
         super().__init__(backbone, name)
         self.adapter = adapter if adapter is not None else MLPAdapter()
-        self.sites = None if sites is None else tuple(sites)
+        self.sites: Sites = sites if sites is None or isinstance(sites, str) else tuple(sites)
         self.growth = Growth(sources=sources or AllSources(), width=width, budget=budget, prune=prune)
         self.growth.check_fit(backbone, self.adapter)
         self.start = start if start is not None else Start(kind="scratch")
@@ -83,7 +83,7 @@ class Progressive(Strategy):
         return self.columns.frozen_digests()
 
     def arguments(self) -> Mapping[str, Any]:
-        sites = None if self.sites is None else list(self.sites)
+        sites = list(self.sites) if isinstance(self.sites, tuple) else self.sites
         return {
             "adapter": self.adapter.describe(),
             "sites": sites,
@@ -158,13 +158,13 @@ class ProgressiveRandom(Strategy):
         backbone: Backbone,
         *,
         adapter: Adapter | None = None,
-        sites: Sequence[str] | None = None,
+        sites: Sites = None,
         name: str = "progressive-random",
     ) -> None:
         """The arguments of `Progressive`."""
         super().__init__(backbone, name)
         self.adapter = adapter if adapter is not None else MLPAdapter()
-        self.sites = None if sites is None else tuple(sites)
+        self.sites: Sites = sites if sites is None or isinstance(sites, str) else tuple(sites)
         self.columns = TaskColumns(self.adapter)
         self._random: list[int] = []
         self._previous: Task | None = None
@@ -187,4 +187,7 @@ class ProgressiveRandom(Strategy):
         return self.columns.frozen_digests()
 
     def arguments(self) -> Mapping[str, Any]:
-        return {"adapter": self.adapter.describe(), "sites": None if self.sites is None else list(self.sites)}
+        return {
+            "adapter": self.adapter.describe(),
+            "sites": list(self.sites) if isinstance(self.sites, tuple) else self.sites,
+        }

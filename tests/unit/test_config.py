@@ -72,7 +72,7 @@ def test_training_out_of_range_is_refused_by_name(name: str, value: Any, require
     ("name", "least"), [("lca_updates", 0), ("curve_points", 0), ("curve_samples", 1), ("evaluation_batch_size", 1)]
 )
 def test_measurement_is_checked_at_its_lower_limits(name: str, least: int) -> None:
-    assert getattr(Measurement(**{name: least}), name) == least
+    assert getattr(Measurement(**{name: least}), name) == least  # type: ignore[arg-type]
     for wrong in (least - 1, float(least), True):
         with pytest.raises(ConfigError) as caught:
             Measurement(**{name: wrong})  # type: ignore[arg-type]

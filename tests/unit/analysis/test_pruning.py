@@ -116,7 +116,7 @@ def test_batch_norm_is_taken_anew() -> None:
     assert len(done.removed) == 6
     assert not torch.allclose(before, norm.get_buffer("running_mean"))
     with torch.no_grad():
-        reached = net.column(3).backbone[:3](x)  # all laterals are gone
+        reached = net.column(3).backbone[:3](x)  # type: ignore[index]  # all laterals are gone
     torch.testing.assert_close(norm.get_buffer("running_mean"), reached.mean(0))
 
 

@@ -16,7 +16,11 @@ from tests.helpers.asserts import assert_generator_untouched
 from tests.helpers.runs import NORMED, PLAIN, learn_all, quick_run
 from tests.helpers.streams import make_samples, make_task
 
-CHAINS = {"closed": [(), (0,), (1,), (2,)], "flat": [(), (), (), ()], "mixed": [(), (0,), (), (2,)]}
+CHAINS: dict[str, list[tuple[int, ...]]] = {
+    "closed": [(), (0,), (1,), (2,)],
+    "flat": [(), (), (), ()],
+    "mixed": [(), (0,), (), (2,)],
+}
 
 
 def network(sources: list[tuple[int, ...]]) -> ProgressiveNetwork:
