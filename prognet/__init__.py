@@ -59,6 +59,7 @@ _MODULES = (
 __all__ = [
     "AllSources",
     "ConstantWidth",
+    "CopyTune",
     "FineTune",
     "FittedWidth",
     "HeadOnly",
@@ -77,6 +78,7 @@ __all__ = [
     "Results",
     "RootWidth",
     "RunResult",
+    "Start",
     "Strategy",
     "TaskAgnostic",
     "TopSources",
@@ -125,6 +127,7 @@ if TYPE_CHECKING:
     from prognet.strategies import (
         AllSources,
         ConstantWidth,
+        CopyTune,
         FineTune,
         FittedWidth,
         HeadOnly,
@@ -136,6 +139,7 @@ if TYPE_CHECKING:
         ProgressiveRandom,
         PruneLaterals,
         RootWidth,
+        Start,
         Strategy,
         TopSources,
     )

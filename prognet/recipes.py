@@ -26,8 +26,17 @@ from prognet.options import (
 )
 
 MAIN = ("progressive", "finetune", "multitask", "independent")
-CONTROLS = ("independent-wide", "progressive-random", "finetune-head")
-LOW_DATA = ("progressive", "finetune", "independent", "independent-wide", "progressive-random")
+CONTROLS = ("copytune", "independent-wide", "progressive-random", "finetune-head")
+LOW_DATA = (
+    "progressive",
+    "copytune",
+    "independent",
+    "independent-wide",
+    "progressive-random",
+    "progressive-shuffled",
+    "progressive-scratch",
+    "finetune",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

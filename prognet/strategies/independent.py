@@ -64,7 +64,7 @@ class IndependentWide(Strategy):
         """
         Args:
             backbone: makes the networks; it must take `width`, a factor of its widths.
-            adapter: the lateral connections of the progressive network to match; by default `MLPAdapter()`.
+            adapter: the lateral connections of the progressive network to match; by default `MLPAdapter.transfer()`.
             sites: its sites.
             name: the name in results and figures.
 
@@ -77,7 +77,7 @@ class IndependentWide(Strategy):
                 "backbone: required an argument width=1.0 by which the network can be widened, found none; add it to "
                 "get this control."
             )
-        self.adapter = adapter if adapter is not None else MLPAdapter()
+        self.adapter = adapter if adapter is not None else MLPAdapter.transfer()
         self.sites: Sites = sites if sites is None or isinstance(sites, str) else tuple(sites)
         self.columns = TaskColumns()
         self._seen: list[tuple[tuple[int, ...], int]] = []

@@ -41,7 +41,7 @@ class Progressive(Strategy):
         """
         Args:
             backbone: makes the network of each column.
-            adapter: the lateral connections; by default `MLPAdapter()`.
+            adapter: the lateral connections; by default `MLPAdapter.transfer()`.
             sites: names or globs of the sites; None for the defaults.
             sources: the columns that a new one reads; by default `AllSources()`.
             width: how wide columns are; None for as wide as the backbone makes them.
@@ -54,11 +54,11 @@ class Progressive(Strategy):
             ConfigError: when one of them is not what it has to be, or does not fit the backbone or the adapter.
         """
         super().__init__(backbone, name)
-        self.adapter = adapter if adapter is not None else MLPAdapter()
+        self.adapter = adapter if adapter is not None else MLPAdapter.transfer()
         self.sites: Sites = sites if sites is None or isinstance(sites, str) else tuple(sites)
         self.growth = Growth(sources=sources or AllSources(), width=width, budget=budget, prune=prune)
         self.growth.check_fit(backbone, self.adapter)
-        self.start = start if start is not None else Start(kind="scratch")
+        self.start = start if start is not None else Start()
         check_specification(self.start, Start, "start")
         self.columns = TaskColumns(self.adapter)
         self._smallest: Mapping[int, int] = {}
@@ -159,12 +159,14 @@ class ProgressiveRandom(Strategy):
         *,
         adapter: Adapter | None = None,
         sites: Sites = None,
+        start: Start | None = None,
         name: str = "progressive-random",
     ) -> None:
-        """The arguments of `Progressive`."""
+        """The arguments of `Progressive`; a copy may be taken of any column, of which the trained ones are better."""
         super().__init__(backbone, name)
-        self.adapter = adapter if adapter is not None else MLPAdapter()
+        self.adapter = adapter if adapter is not None else MLPAdapter.transfer()
         self.sites: Sites = sites if sites is None or isinstance(sites, str) else tuple(sites)
+        self.start = start if start is not None else Start()
         self.columns = TaskColumns(self.adapter)
         self._random: list[int] = []
         self._previous: Task | None = None
@@ -177,7 +179,7 @@ class ProgressiveRandom(Strategy):
             self._random.append(self.columns.add(stand_in, self._previous, self.sites, sources=()))
         backbone = self.build(task)
         with seeded(derive_seed(session.seed, task.label, "adapters"), session.device):
-            self.columns.learn(task, backbone, lambda column: self.fit(column, tasks), self.sites, self._random)
+            self.columns.learn(task, backbone, lambda column: self._train(column, task), self.sites, self._random)
         self._previous = task.outline()
 
     def predict(self, x: Tensor, task_label: int) -> Tensor:
@@ -187,7 +189,9 @@ class ProgressiveRandom(Strategy):
         return self.columns.frozen_digests()
 
     def arguments(self) -> Mapping[str, Any]:
-        return {
-            "adapter": self.adapter.describe(),
-            "sites": list(self.sites) if isinstance(self.sites, tuple) else self.sites,
-        }
+        sites = list(self.sites) if isinstance(self.sites, tuple) else self.sites
+        return {"adapter": self.adapter.describe(), "sites": sites, "start": self.start.describe()}
+
+    def _train(self, column: nn.Module, task: Task) -> None:
+        begin(self, self.columns.network, task, self.start)
+        self.fit(column, [task])

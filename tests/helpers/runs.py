@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from prognet.backbones import mlp
 from prognet.config import Measurement, Training
-from prognet.engine.adapters import Adapter
+from prognet.engine.adapters import Adapter, MLPAdapter
 from prognet.engine.digest import tensors_of
 from prognet.engine.sites import Site
 from prognet.evaluation.harness import run, schedule_of
@@ -23,6 +23,7 @@ from prognet.strategies import (
     MultiTask,
     Progressive,
     ProgressiveRandom,
+    Start,
     Strategy,
 )
 from prognet.strategies.base import Backbone
@@ -56,6 +57,11 @@ def quick_run(strategy: Strategy, stream: Stream, **changes: Any) -> RunResult:
     """A run of two short epochs on the CPU; `changes` are further arguments of `prognet.run`."""
     arguments = {"training": TRAINING, "measurement": MEASUREMENT, "device": "cpu", **changes}
     return run(strategy, stream, **arguments)
+
+
+def from_scratch(backbone: Backbone, **arguments: Any) -> Progressive:
+    """A progressive network that is learned altogether: columns as initialised, nothing solved, nothing decided."""
+    return Progressive(backbone, **{"adapter": MLPAdapter(), "start": Start(kind="scratch"), **arguments})
 
 
 def make_session(training: Training = TRAINING, measurement: Measurement = MEASUREMENT, seed: int = 0) -> Session:

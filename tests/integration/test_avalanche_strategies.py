@@ -32,7 +32,7 @@ from tests.helpers.avalanche import (
     evaluator,
 )
 from tests.helpers.plain import plain_batches, plain_network, plain_orders
-from tests.helpers.runs import NORMED, PLAIN, assert_same_tensors, quick_run, tensors
+from tests.helpers.runs import NORMED, PLAIN, assert_same_tensors, from_scratch, quick_run, tensors
 from tests.helpers.runs import TRAINING as SETTINGS
 from tests.helpers.streams import make_stream
 
@@ -95,7 +95,7 @@ def test_evaluating_the_whole_stream_is_evaluating_what_was_seen(benchmark: Any)
 
 
 def test_the_accuracy_matrix_is_that_of_a_run_on_the_same_batches() -> None:
-    result = quick_run(prognet.Progressive(NORMED), STREAM)
+    result = quick_run(from_scratch(NORMED), STREAM)
     strategy = strategy_for(SameBatches)
     rows = np.array(matrix(strategy, STREAM.benchmark))
     assert np.array_equal(rows[np.tril_indices(3)], result.accuracy[np.tril_indices(3)])

@@ -16,7 +16,7 @@ from prognet.engine import LinearAdapter
 from prognet.errors import ConfigError, StreamError, UnlearnedTaskError
 from prognet.strategies.routing import MASK
 from tests.helpers.avalanche import experience
-from tests.helpers.runs import NORMED, PLAIN, assert_same_tensors, tensors, with_session
+from tests.helpers.runs import NORMED, PLAIN, assert_same_tensors, from_scratch, tensors, with_session
 from tests.helpers.streams import make_stream
 
 SHAPE = (1, 4, 4)
@@ -153,7 +153,7 @@ def test_laterals_reach_every_layer_but_the_first() -> None:
 def test_initialisation_with_a_seed_is_that_of_a_run() -> None:
     stream = make_stream((2, 5))
     module = ProgressiveModule(PLAIN, seed=3, adapter=LinearAdapter(zero_init=False))
-    strategy = prognet.Progressive(PLAIN, adapter=LinearAdapter(zero_init=False))
+    strategy = from_scratch(PLAIN, adapter=LinearAdapter(zero_init=False))
     with_session(strategy, prognet.Training(epochs=0), seed=3)
     for task in stream:
         strategy.learn([task])

@@ -51,7 +51,7 @@ def test_the_demo_compares_everything_that_a_claim_needs() -> None:
     recipe = RECIPES["demo"]()
     assert recipe.experiment.strategies == (*MAIN, *CONTROLS, "multitask-cumulative")
     assert MAIN == ("progressive", "finetune", "multitask", "independent")
-    assert CONTROLS == ("independent-wide", "progressive-random", "finetune-head")
+    assert CONTROLS == ("copytune", "independent-wide", "progressive-random", "finetune-head")
     assert (recipe.experiment.seeds, recipe.experiment.orders, recipe.experiment.threads) == (5, 1, 1)
     assert recipe.experiment.options == SplitDigits()
 

@@ -52,6 +52,7 @@ ADAPTERS: dict[str, Adapter] = {
     "linear": LinearAdapter(zero_init=False),
     "mlp": MLPAdapter(zero_init=False, hidden=6),
     "paper": MLPAdapter.paper(),
+    "transfer": MLPAdapter.transfer(),
 }
 
 
@@ -113,11 +114,13 @@ def test_a_token_lateral_without_a_source_is_the_one_whose_scale_is_zero() -> No
 
 
 @pytest.mark.parametrize("shape", ["vectors", "images"])
-def test_a_mean_that_is_kept_is_the_source_replaced_by_it(shape: str) -> None:
-    net, x = network(shape, MLPAdapter(zero_init=False))
+@pytest.mark.parametrize("adapter", ["mlp", "transfer"])
+@pytest.mark.parametrize("place", [0, -1])
+def test_a_mean_that_is_kept_is_the_source_replaced_by_it(shape: str, adapter: str, place: int) -> None:
+    net, x = network(shape, ADAPTERS[adapter])
     column, past = net.column(3), net.activations(x, [0, 1, 2])
-    site = column.sites[0].name
-    mean = past[1][site].mean((0, 2, 3) if shape == "images" else 0)  # (features,)
+    site = column.sites[place].name
+    mean = past[1][site].mean((0, 2, 3) if past[1][site].ndim == 4 else 0)  # (features,)
     filled = mean.view(1, -1, *[1] * (past[1][site].ndim - 2)).expand_as(past[1][site])
     with torch.no_grad():
         required, _ = column(x, [past[0], {**past[1], site: filled}, past[2]])

@@ -15,7 +15,7 @@ from prognet.engine import MLPAdapter
 from prognet.engine.sites import Site
 from prognet.metrics import forgetting
 from prognet.results import RunResult
-from prognet.strategies import FineTune, Independent, MultiTask, Progressive, Strategy, base
+from prognet.strategies import FineTune, Independent, MultiTask, Strategy, base
 from prognet.streams.stream import Stream
 from prognet.streams.task import Task
 from prognet.training import fit as training_fit
@@ -28,6 +28,7 @@ from tests.helpers.runs import (
     SEQUENTIAL,
     TRAINING,
     ZeroAdapter,
+    from_scratch,
     network_of,
     quick_run,
 )
@@ -167,7 +168,7 @@ EXACT: dict[str, tuple[Any, Training]] = {
 def test_zero_adapters_are_the_independent_network_bit_for_bit(name: str, adapter: Any) -> None:
     backbone, training = EXACT[name]
     stream = make_stream(shape=(1, 8, 8))
-    progressive = quick_run(Progressive(backbone, adapter=adapter), stream, training=training)
+    progressive = quick_run(from_scratch(backbone, adapter=adapter), stream, training=training)
     independent = quick_run(Independent(backbone), stream, training=training)
     for metric, matrix in independent.metrics.items():
         assert np.array_equal(progressive.metrics[metric], matrix, equal_nan=True)
@@ -178,7 +179,7 @@ def test_zero_adapters_are_the_independent_network_bit_for_bit(name: str, adapte
 
 def test_adapters_that_learn_do_make_a_difference() -> None:
     stream = make_stream()
-    progressive, independent = quick_run(Progressive(NORMED), stream), quick_run(Independent(NORMED), stream)
+    progressive, independent = quick_run(from_scratch(NORMED), stream), quick_run(Independent(NORMED), stream)
     assert progressive.curves[0] == independent.curves[0]
     assert progressive.curves[1].accuracy[0] == independent.curves[1].accuracy[0]  # U = 0 at the start
     for label in (1, 2):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from prognet.config import Measurement, Training
+from prognet.engine import MLPAdapter
 from prognet.errors import ConfigError, UnlearnedTaskError
 from prognet.evaluation.harness import rebuild, run
 from prognet.strategies import FineTune, Independent, MultiTask, Progressive, Strategy
@@ -56,7 +57,15 @@ def test_a_result_says_what_was_run() -> None:
         "strategy": {
             "kind": "Progressive",
             "name": "progressive",
-            "arguments": {"adapter": Progressive(PLAIN).adapter.describe(), "sites": None},
+            "arguments": {
+                "adapter": MLPAdapter.transfer().describe(),
+                "sites": None,
+                "sources": {"kind": "AllSources", "arguments": {}},
+                "width": None,
+                "budget": None,
+                "prune": None,
+                "start": {"kind": "Start", "arguments": {"kind": "auto", "margin": 0.8}},
+            },
         },
         "backbone": {"name": "mlp", "arguments": NORMED.arguments},
         "stream": {"name": "patterns", "heads": "per-task", "arguments": {}, "digest": stream.digest},

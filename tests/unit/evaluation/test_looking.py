@@ -17,6 +17,7 @@ from prognet.strategies import Progressive
 from prognet.streams.objectives import Classification, Objective
 from prognet.streams.stream import Stream
 from prognet.streams.task import Samples, Task
+from tests.helpers.runs import from_scratch
 
 USEFUL, LAST = 1, 3
 PAIRS = ((0, 1), (2, 3), (4, 5), (2, 3))
@@ -69,7 +70,7 @@ def product_stream(seed: int) -> Stream:
 def found(request: pytest.FixtureRequest) -> ColumnAnalysis:
     stream = product_stream(request.param)
     result = run(
-        Progressive(mlp(hidden=(24, 24))),
+        from_scratch(mlp(hidden=(24, 24))),
         stream,
         training=Training(epochs=15, batch_size=50, lr=0.01),
         measurement=Measurement(lca_updates=0, curve_points=0, gates=()),

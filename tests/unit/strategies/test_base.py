@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from prognet.config import Training
 from prognet.engine import LinearAdapter
 from prognet.errors import ConfigError, UnlearnedTaskError
-from prognet.strategies import FineTune, Independent, Progressive
+from prognet.strategies import FineTune, Independent
 from prognet.strategies.base import example_of
 from tests.helpers.plain import assert_equal_numbers, assert_other_numbers, plain_network
-from tests.helpers.runs import KINDS, NORMED, PLAIN, SEQUENTIAL, network_of, tensors, with_session
+from tests.helpers.runs import KINDS, NORMED, PLAIN, SEQUENTIAL, from_scratch, network_of, tensors, with_session
 from tests.helpers.streams import CLASSES, make_stream, make_task
 
 
@@ -101,7 +101,7 @@ def test_the_first_network_is_the_same_for_every_strategy(kind: str) -> None:
 def test_building_adapters_moves_no_other_random_stream() -> None:
     stream = make_stream()
     found = []
-    for strategy in (Progressive(NORMED), Progressive(NORMED, adapter=LinearAdapter()), Independent(NORMED)):
+    for strategy in (from_scratch(NORMED), from_scratch(NORMED, adapter=LinearAdapter()), Independent(NORMED)):
         untrained = with_session(strategy, Training(epochs=0))
         for task in stream:
             untrained.learn([task])

@@ -10,11 +10,23 @@ from prognet.backbones import cnn, mlp
 from prognet.config import Training
 from prognet.engine import LinearAdapter, MLPAdapter
 from prognet.errors import ConfigError, ControlUnavailableError, SiteError
-from prognet.strategies import Independent, IndependentWide, Progressive, ProgressiveRandom
+from prognet.strategies import Independent, IndependentWide, Progressive, ProgressiveRandom, Start
 from prognet.strategies.independent import column_parameters, matching_width
 from prognet.training import count_parameters
+from tests.helpers.parities import parity_stream
 from tests.helpers.plain import assert_equal_numbers, assert_other_numbers, plain_network
-from tests.helpers.runs import FROZEN, KINDS, NORMED, PLAIN, column_of, learn_all, network_of, quick_run, with_session
+from tests.helpers.runs import (
+    FROZEN,
+    KINDS,
+    NORMED,
+    PLAIN,
+    column_of,
+    from_scratch,
+    learn_all,
+    network_of,
+    quick_run,
+    with_session,
+)
 from tests.helpers.streams import make_stream, make_task
 
 TRUNK = 16 * 8 + 8 + 8 * 6 + 6
@@ -24,6 +36,11 @@ def lateral(n_sources: int, n_classes: int) -> int:
     """Equation 2 at both sites, hidden width n: alpha, V with bias, U."""
     first = n_sources + (n_sources * 8 * 8 + 8) + 8 * 6
     return first + n_sources + (n_sources * 6 * 6 + 6) + 6 * n_classes
+
+
+def solved(n_sources: int, n_classes: int) -> int:
+    """The map of all sources to the output, with bias."""
+    return n_sources * 6 * n_classes + n_classes
 
 
 def own(n_classes: int) -> int:
@@ -58,10 +75,16 @@ def test_independent_networks_read_nothing() -> None:
 
 
 def test_the_parameters_of_progressive_columns_by_hand() -> None:
-    costs = quick_run(Progressive(PLAIN), make_stream()).costs
+    costs = quick_run(from_scratch(PLAIN), make_stream()).costs
     assert [cost.added for cost in costs] == [own(2), own(5) + lateral(1, 5), own(3) + lateral(2, 3)]
     assert [cost.trainable for cost in costs] == [cost.added for cost in costs]
     assert costs[2].parameters == sum(cost.added for cost in costs)
+
+
+def test_what_is_solved_by_default_is_added_and_not_trained() -> None:
+    costs = quick_run(Progressive(PLAIN, start=Start(kind="scratch")), make_stream()).costs
+    assert [cost.trainable for cost in costs] == [own(2), own(5) + lateral(1, 5), own(3) + lateral(2, 3)]
+    assert [cost.added - cost.trainable for cost in costs] == [0, solved(1, 5), solved(2, 3)]
 
 
 def test_the_lateral_connections_of_the_strategy_are_used() -> None:
@@ -111,19 +134,35 @@ def test_the_random_control_has_columns_of_the_size_of_the_progressive_ones() ->
     random, progressive = (quick_run(kind(PLAIN), make_stream()).costs for kind in (ProgressiveRandom, Progressive))
     assert [cost.trainable for cost in random] == [cost.trainable for cost in progressive]
     # beside its own, a step adds the stand-in for the column of the task before
-    assert [cost.added for cost in random] == [own(2), own(2) + own(5) + lateral(1, 5), own(5) + own(3) + lateral(2, 3)]
+    assert [cost.added for cost in random] == [
+        own(2),
+        own(2) + own(5) + lateral(1, 5) + solved(1, 5),
+        own(5) + own(3) + lateral(2, 3) + solved(2, 3),
+    ]
 
 
 def test_the_random_control_starts_as_the_progressive_network_does() -> None:
     stream = make_stream()
     random, progressive = (
-        learn_all(kind(NORMED), stream, Training(epochs=0)) for kind in (ProgressiveRandom, Progressive)
+        learn_all(kind(NORMED, adapter=MLPAdapter(), start=Start(kind="scratch")), stream, Training(epochs=0))
+        for kind in (ProgressiveRandom, Progressive)
     )
     for task in stream:
         assert_equal_numbers(network_of(random, task.label), network_of(progressive, task.label))
     ours = random.columns.network.column(column_of(random, 2)).adapters  # type: ignore[union-attr, operator]
     theirs = progressive.columns.network.column(2).adapters  # type: ignore[union-attr, operator]
     assert_equal_numbers([ours], [theirs])
+
+
+def test_the_random_control_copies_the_trained_column_that_the_progressive_network_copies() -> None:
+    training = Training(epochs=40, batch_size=32, lr=0.02)
+    random, progressive = (
+        quick_run(kind(mlp(hidden=(24, 16))), parity_stream(), training=training)
+        for kind in (ProgressiveRandom, Progressive)
+    )
+    copied = [choice["copied"] for choice in progressive.choices]
+    assert any(column is not None for column in copied)
+    assert [choice["copied"] for choice in random.choices] == [None if k is None else 2 * k for k in copied]
 
 
 WIDE = {

@@ -54,7 +54,7 @@ def test_a_description_by_hand() -> None:
         "arguments": {
             "adapter": {"kind": "LinearAdapter", "arguments": {"zero_init": True, "kernel": "1x1"}},
             "sites": ["3"],
-            "start": {"kind": "Start", "arguments": {"kind": "scratch", "margin": 0.8}},
+            "start": {"kind": "Start", "arguments": {"kind": "auto", "margin": 0.8}},
             "sources": {"kind": "AllSources", "arguments": {}},
             "width": None,
             "budget": None,

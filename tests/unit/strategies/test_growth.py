@@ -26,7 +26,7 @@ from prognet.strategies.growth import Width
 from prognet.strategies.planning import NARROWEST, Plan, allowance, column_size, plan_within, widest
 from prognet.strategies.sources import Sources
 from prognet.training import count_parameters
-from tests.helpers.runs import PLAIN, ZeroAdapter, learn_all, quick_run, with_session
+from tests.helpers.runs import PLAIN, ZeroAdapter, from_scratch, learn_all, quick_run, with_session
 from tests.helpers.streams import make_stream, make_task
 
 UNTRAINED = Training(epochs=0)
@@ -66,21 +66,21 @@ def sources_of(strategy: Progressive) -> list[tuple[int, ...]]:
 
 @pytest.mark.parametrize("sources", [LastSources(2), TopSources(2, by="knn"), TopSources(2, by="ridge", closure=4)])
 def test_bounded_sources_grow_linearly(sources: Sources) -> None:
-    found = sizes(Progressive(BACKBONE, sources=sources))
+    found = sizes(from_scratch(BACKBONE, sources=sources))
     assert found == [sum(own() + lateral(min(k, 2)) for k in range(n)) for n in range(1, K + 1)]
     steps = [after - before for before, after in pairwise(found[2:])]
     assert set(steps) == {own() + lateral(2)}
 
 
 def test_all_sources_grow_with_the_square() -> None:
-    found = sizes(Progressive(BACKBONE))
+    found = sizes(from_scratch(BACKBONE))
     assert found == [sum(own() + lateral(k) for k in range(n)) for n in range(1, K + 1)]
     steps = [after - before for before, after in pairwise(found[1:])]
     assert {after - before for before, after in pairwise(steps)} == {16 * 16 + 12 * 12 + 2}
 
 
 def test_later_columns_are_narrower_by_a_constant() -> None:
-    strategy = Progressive(BACKBONE, sources=LastSources(1), width=ConstantWidth(0.5))
+    strategy = from_scratch(BACKBONE, sources=LastSources(1), width=ConstantWidth(0.5))
     found = sizes(strategy, 4)
     first = 1 + (16 * 8 + 8) + 8 * 6 + 1 + (12 * 6 + 6) + 6 * 2  # hidden width 8 and 6, from 16 and 12
     later = 1 + (8 * 8 + 8) + 8 * 6 + 1 + (6 * 6 + 6) + 6 * 2
@@ -94,24 +94,24 @@ def test_later_columns_are_narrower_by_a_constant() -> None:
 
 
 def test_the_root_of_the_number_of_columns() -> None:
-    strategy = Progressive(BACKBONE, width=RootWidth())
+    strategy = from_scratch(BACKBONE, width=RootWidth())
     sizes(strategy, 5)
     widths = [next(strategy.columns.network.column(k).backbone.parameters()).shape[0] for k in range(5)]
     assert widths == [round(16 / sqrt(k)) for k in (1, 2, 3, 4, 5)]
 
 
 def test_every_column_is_fitted_to_a_number_of_parameters() -> None:
-    strategy = Progressive(BACKBONE, width=FittedWidth(700))
+    strategy = from_scratch(BACKBONE, width=FittedWidth(700))
     found = sizes(strategy, 6)
     added = [after - before for before, after in zip([0, *found], found, strict=False)]
     assert added[0] == own()  # it fits as it is
     assert all(0.75 * 700 < count <= 700 for count in added[2:])
     with pytest.raises(ConfigError, match=r"width: required \d+ parameters for column 0 at the smallest width 0.0625"):
-        sizes(Progressive(BACKBONE, width=FittedWidth(10)))
+        sizes(from_scratch(BACKBONE, width=FittedWidth(10)))
 
 
 def test_the_size_of_a_column_is_known_before_it_is_built() -> None:
-    strategy = Progressive(BACKBONE)
+    strategy = from_scratch(BACKBONE)
     sizes(strategy, 4)
     network, task = strategy.columns.network, make_task(4, 3).outline()
     state = torch.get_rng_state()
@@ -161,11 +161,11 @@ def test_what_is_left_is_shared_among_the_tasks_to_come() -> None:
 @pytest.mark.parametrize("sources", [AllSources(), LastSources(2)])
 def test_a_budget_is_kept_for_the_whole_stream(share: float, sources: Sources) -> None:
     budget = round(share * own() * K)
-    strategy = Progressive(BACKBONE, sources=sources, budget=budget)
+    strategy = from_scratch(BACKBONE, sources=sources, budget=budget)
     found = sizes(strategy)
     assert found[-1] <= budget
     if share == 20.0:
-        assert found == sizes(Progressive(BACKBONE, sources=sources))  # nothing had to be changed
+        assert found == sizes(from_scratch(BACKBONE, sources=sources))  # nothing had to be changed
     else:
         assert found[-1] > 0.8 * budget
     steps = [after - before for before, after in pairwise(found)]
@@ -175,7 +175,7 @@ def test_a_budget_is_kept_for_the_whole_stream(share: float, sources: Sources) -
 
 def test_a_budget_with_heads_of_unequal_size() -> None:
     stream = make_stream((2, 40, 3, 2, 30))
-    strategy = Progressive(BACKBONE, budget=1500)
+    strategy = from_scratch(BACKBONE, budget=1500)
     result = quick_run(strategy, stream, training=UNTRAINED)
     assert 1200 < result.costs[-1].parameters <= 1500
 
@@ -184,8 +184,8 @@ def test_what_pruning_saves_goes_to_later_columns() -> None:
     stream, training = make_stream((2,) * 5), Training(epochs=8, batch_size=16, lr=0.01)
     budget = 5 * (own() + lateral(1))
     prune = PruneLaterals(drop=0.9)
-    pruned = quick_run(Progressive(BACKBONE, budget=budget, prune=prune), stream, training=training)
-    plain = quick_run(Progressive(BACKBONE, budget=budget), stream, training=training)
+    pruned = quick_run(from_scratch(BACKBONE, budget=budget, prune=prune), stream, training=training)
+    plain = quick_run(from_scratch(BACKBONE, budget=budget), stream, training=training)
     assert all(cost.parameters <= budget for cost in (*pruned.costs, *plain.costs))
     assert pruned.choices[1]["pruned"]
     assert pruned.costs[-1].trainable > plain.costs[-1].trainable
@@ -271,7 +271,7 @@ def test_a_width_of_ones_own() -> None:
         def __repr__(self) -> str:
             return "First()"
 
-    strategy = Progressive(BACKBONE, adapter=MLPAdapter(hidden=1), width=First())
+    strategy = from_scratch(BACKBONE, adapter=MLPAdapter(hidden=1), width=First())
     sizes(strategy, 3)
     widths = [next(strategy.columns.network.column(k).backbone.parameters()).shape[0] for k in range(3)]
     assert widths == [16, 4, 4]

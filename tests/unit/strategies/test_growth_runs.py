@@ -10,12 +10,14 @@ from torch import Tensor
 
 from prognet.config import Training
 from prognet.engine import LinearAdapter
+from prognet.errors import ConfigError
 from prognet.evaluation import grid, verify
 from prognet.evaluation.store import RunStore
 from prognet.results import RunResult, load_results
 from prognet.strategies import (
     ConstantWidth,
     FittedWidth,
+    Independent,
     LastSources,
     Progressive,
     PruneLaterals,
@@ -117,6 +119,31 @@ def test_a_description_is_the_strategy(strategy: Progressive) -> None:
     assert isinstance(again, Progressive)
     assert again.growth == strategy.growth
     assert describe_strategy(again) == description
+
+
+@pytest.mark.parametrize("n_val", [0, 30])
+def test_pruning_answers_to_the_validation_split_too(n_val: int) -> None:
+    stream = make_stream((2, 5, 3, 2), n_val=n_val)
+    free = quick_run(SETTINGS["pruned"](), stream, training=TRAINING)
+    for k, choice in enumerate(free.choices[1:], start=1):
+        assert len(choice["accuracy_without"]) == (2 if n_val else 1)
+        splits = (stream[k].train, stream[k].val)[: 2 if n_val else 1]
+        found = [float((free.learner.predict(s.x, k).argmax(1) == s.y).double().mean()) for s in splits]
+        assert found == pytest.approx(choice["accuracy_without"])
+
+
+def test_a_comparison_refuses_a_budget_before_any_other_strategy_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="budget: required at least"):
+        grid(
+            [Independent(NORMED), Progressive(NORMED, budget=60)],  # enough for two tasks, and not for four
+            lambda order: make_stream((2, 5, 3, 2)),
+            out=tmp_path,
+            seeds=(0,),
+            training=TRAINING,
+            measurement=MEASUREMENT,
+            device="cpu",
+        )
+    assert not list(tmp_path.rglob("*.safetensors"))
 
 
 def test_a_comparison_tries_the_strategy_without_data(tmp_path: Path) -> None:

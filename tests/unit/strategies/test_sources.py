@@ -13,7 +13,7 @@ from prognet.strategies.sources import Sources, selected
 from prognet.streams.stream import Stream
 from prognet.streams.task import Samples, Task
 from tests.helpers.asserts import assert_generator_untouched
-from tests.helpers.runs import NORMED, PLAIN, learn_all, quick_run
+from tests.helpers.runs import NORMED, PLAIN, from_scratch, learn_all, quick_run
 from tests.helpers.streams import make_samples, make_task
 
 CHAINS: dict[str, list[tuple[int, ...]]] = {
@@ -77,7 +77,7 @@ def test_the_best_columns_first_and_the_later_one_of_a_tie() -> None:
 @pytest.mark.parametrize("by", ["knn", "ridge", "afs"])
 def test_evidence_names_the_column_that_knows_the_task(by: str) -> None:
     training = Training(epochs=30, batch_size=16, lr=0.01)
-    strategy = Progressive(PLAIN, sources=TopSources(1, by=by))  # type: ignore[arg-type]
+    strategy = from_scratch(PLAIN, sources=TopSources(1, by=by))  # type: ignore[arg-type]
     result = quick_run(strategy, related_stream(), training=training)
     assert sources_of(result.learner)[3] == (0,)
     choice = result.choices[3]
@@ -88,21 +88,21 @@ def test_evidence_names_the_column_that_knows_the_task(by: str) -> None:
 
 
 def test_without_data_the_last_column_is_named_last() -> None:
-    strategy = learn_all(Progressive(PLAIN, sources=LastSources(2)), related_stream(), Training(epochs=0))
+    strategy = learn_all(from_scratch(PLAIN, sources=LastSources(2)), related_stream(), Training(epochs=0))
     assert isinstance(strategy, Progressive)
     assert sources_of(strategy) == [(), (0,), (0, 1), (1, 2)]
     assert strategy.choices == []  # nothing is decided from data
 
 
 def test_by_default_nothing_is_decided_and_all_are_read() -> None:
-    result = quick_run(Progressive(PLAIN), related_stream())
+    result = quick_run(from_scratch(PLAIN), related_stream())
     assert result.choices == ({}, {}, {}, {})
     assert sources_of(result.learner) == [(), (0,), (0, 1), (0, 1, 2)]
 
 
 def test_the_closure_is_bounded_in_a_run() -> None:
-    free = learn_all(Progressive(PLAIN, sources=TopSources(1)), related_stream())
-    bound = learn_all(Progressive(PLAIN, sources=LastSources(1, closure=1)), related_stream())
+    free = learn_all(from_scratch(PLAIN, sources=TopSources(1)), related_stream())
+    bound = learn_all(from_scratch(PLAIN, sources=LastSources(1, closure=1)), related_stream())
     assert isinstance(free, Progressive)
     assert isinstance(bound, Progressive)
     assert sources_of(bound) == [(), (0,), (0,), (0,)]
@@ -111,8 +111,8 @@ def test_the_closure_is_bounded_in_a_run() -> None:
 
 def test_a_trial_is_paid_for_and_leaves_nothing_behind() -> None:
     stream = related_stream()
-    afs = quick_run(Progressive(PLAIN, sources=TopSources(3, by="afs", trial=7)), stream)
-    plain = quick_run(Progressive(PLAIN), stream)
+    afs = quick_run(from_scratch(PLAIN, sources=TopSources(3, by="afs", trial=7)), stream)
+    plain = quick_run(from_scratch(PLAIN), stream)
     updates = [cost.updates for cost in plain.costs]
     assert [cost.updates for cost in afs.costs] == [updates[0], *(count + 7 for count in updates[1:])]
     assert [cost.trainable for cost in afs.costs] == [cost.trainable for cost in plain.costs]
@@ -123,7 +123,7 @@ def test_a_trial_is_paid_for_and_leaves_nothing_behind() -> None:
 
 def test_evidence_draws_nothing_and_sees_training_samples_only() -> None:
     stream = related_stream()
-    strategy = Progressive(NORMED, sources=TopSources(1, by="ridge"))
+    strategy = from_scratch(NORMED, sources=TopSources(1, by="ridge"))
     learn_all(strategy, Stream(stream[:3], name="first"))
     seen = replace(stream[3], test=stream[0].test, val=stream[1].val)
     assert_generator_untouched(lambda: strategy._ranked(seen))
@@ -137,13 +137,13 @@ def test_evidence_draws_nothing_and_sees_training_samples_only() -> None:
 
 def test_at_most_so_many_samples_are_looked_at() -> None:
     stream = related_stream()
-    few = learn_all(Progressive(PLAIN, sources=TopSources(1, samples=5)), stream)
+    few = learn_all(from_scratch(PLAIN, sources=TopSources(1, samples=5)), stream)
     for choice in few.choices:
         assert all(round(share * 5) == pytest.approx(share * 5) for share in choice["evidence"])
 
 
 def test_a_task_without_samples_is_decided_without_them() -> None:
-    strategy = Progressive(PLAIN, sources=TopSources(2, by="afs"))
+    strategy = from_scratch(PLAIN, sources=TopSources(2, by="afs"))
     outlines: list[Task] = [task.outline() for task in related_stream()]
     learn_all(strategy, outlines, Training(epochs=0))  # type: ignore[arg-type]
     assert sources_of(strategy) == [(), (0,), (0, 1), (1, 2)]
@@ -161,7 +161,7 @@ def test_a_task_without_samples_is_decided_without_them() -> None:
         (lambda: TopSources(trial=0), "trial: required a whole number, at least 1, found 0."),
         (lambda: TopSources(by="probe"), "by: required one of ('knn', 'ridge', 'afs'), found 'probe'."),  # type: ignore[arg-type]
         (
-            lambda: Progressive(PLAIN, sources="all"),  # type: ignore[arg-type]
+            lambda: from_scratch(PLAIN, sources="all"),
             "sources: required one of ['AllSources', 'LastSources', 'TopSources'], found 'all'; e.g. "
             "sources=AllSources().",
         ),

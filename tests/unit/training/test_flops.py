@@ -6,10 +6,10 @@ from torch import nn
 
 from prognet.config import Training
 from prognet.evaluation.harness import run
-from prognet.strategies import FineTune, HeadOnly, Independent, MultiTask, Progressive, Strategy
+from prognet.strategies import FineTune, HeadOnly, Independent, MultiTask, Strategy
 from prognet.training import counting_flops
 from tests.helpers.plain import plain_network
-from tests.helpers.runs import PLAIN, quick_run
+from tests.helpers.runs import PLAIN, from_scratch, quick_run
 from tests.helpers.streams import make_stream, make_task
 
 STREAM = make_stream((2, 5))
@@ -65,7 +65,7 @@ def test_a_second_column_runs_the_frozen_one_once_and_forward_only() -> None:
     adapters = 2 * (8 * 8 + 8 * 6 + 6 * 6 + 6 * 5)
     second = forward_of(2) + forward_of(5) + adapters
     trained = forward_of(2) + training_of(forward_of(5)) + 3 * adapters
-    assert costs(Progressive(PLAIN)) == [
+    assert costs(from_scratch(PLAIN)) == [
         ([forward_of(2)], training_of(forward_of(2))),
         ([forward_of(2), second], trained),
     ]
