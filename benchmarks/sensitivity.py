@@ -25,6 +25,7 @@ import tyro
 from prognet.analysed import ColumnAnalysis, Look, RunAnalysis, read_analysis
 from prognet.backbones import mlp
 from prognet.config import Measurement, Training
+from prognet.engine import MLPAdapter
 from prognet.evaluation import analyse, grid
 from prognet.evaluation.store import RunStore
 from prognet.files import write_atomically
@@ -35,7 +36,7 @@ from prognet.report.plots.reliance import draw_reliances, reliance_plots
 from prognet.report.reliance import read_reliances
 from prognet.results import Floats, Results, load_results, to_json
 from prognet.statistics import t_interval
-from prognet.strategies import Progressive, ProgressiveRandom
+from prognet.strategies import Progressive, ProgressiveRandom, Start
 from prognet.streams import Samples, Stream, rotated_digits, rotated_mnist
 
 HERE = Path(__file__).parent
@@ -76,10 +77,11 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     """Runs and analyses what is missing, then writes every result anew."""
-    backbone = mlp(hidden=(100, 100))
+    backbone, adapter = mlp(hidden=(100, 100)), MLPAdapter()
+    scratch = Start(kind="scratch")  # a copied column would share its features with its source from the start
     stream = make_stream(arguments.n_tasks)
     grid(
-        [Progressive(backbone), ProgressiveRandom(backbone)],
+        [kind(backbone, adapter=adapter, start=scratch) for kind in (Progressive, ProgressiveRandom)],
         lambda order: stream,
         out=arguments.runs,
         seeds=range(arguments.seeds),
