@@ -15,7 +15,7 @@ WORTH_A_WARNING = 1_000_000
 """Parameters of the adapters of one column, below which nobody has to be told: four megabytes in single precision."""
 
 
-def parameters_of(module: nn.Module) -> int:
+def count_parameters(module: nn.Module) -> int:
     """The number of parameters, each counted once."""
     return sum(parameter.numel() for parameter in module.parameters())
 
@@ -32,13 +32,13 @@ def adapter_parameters(adapter: Adapter, senders: Sequence[Sequence[Site]], site
         SiteError: when the shapes cannot be joined.
     """
     with torch.device("meta"):
-        return sum(parameters_of(adapter.build(sources, site)) for sources, site in zip(senders, sites, strict=True))
+        return sum(count_parameters(adapter.build(sources, site)) for sources, site in zip(senders, sites, strict=True))
 
 
 def outweighs(column: Column) -> bool:
     """Whether a column's adapters have more parameters than its backbone, and so many that it matters."""
-    adapters = parameters_of(column.adapters)
-    return adapters > WORTH_A_WARNING and adapters > parameters_of(column.backbone)
+    adapters = count_parameters(column.adapters)
+    return adapters > WORTH_A_WARNING and adapters > count_parameters(column.backbone)
 
 
 def warn_of_size(earlier: Sequence[Column], column: Column) -> None:
@@ -52,7 +52,7 @@ def warn_of_size(earlier: Sequence[Column], column: Column) -> None:
     """
     if not outweighs(column) or any(outweighs(other) for other in earlier):
         return
-    adapters, backbone = parameters_of(column.adapters), parameters_of(column.backbone)
+    adapters, backbone = count_parameters(column.adapters), count_parameters(column.backbone)
     warnings.warn(
         f"column {len(earlier)}: its adapters have {adapters:,} parameters, {adapters / max(backbone, 1):.1f} times "
         f"the {backbone:,} of its backbone; take a bottleneck such as MLPAdapter(hidden=0.25), fewer sources, or "

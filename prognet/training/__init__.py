@@ -1,10 +1,10 @@
 """The one training loop, its batches and what it measures."""
 
+from prognet.engine.size import count_parameters as count_parameters
 from prognet.training.batches import Sampling as Sampling
 from prognet.training.loop import Forward as Forward
 from prognet.training.loop import fit as fit
 from prognet.training.measuring import Predict as Predict
-from prognet.training.measuring import count_parameters as count_parameters
 from prognet.training.measuring import counting_flops as counting_flops
 from prognet.training.measuring import evaluating as evaluating
 from prognet.training.measuring import outputs_of as outputs_of

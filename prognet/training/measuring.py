@@ -110,8 +110,3 @@ def counting_flops() -> Iterator[FlopCounterMode]:
             yield counter
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
-
-
-def count_parameters(module: nn.Module) -> int:
-    """All parameters of a module, each counted once."""
-    return sum(parameter.numel() for parameter in module.parameters())

@@ -10,7 +10,7 @@ from torch import nn
 
 from prognet.backbones import torchvision
 from prognet.engine import LinearAdapter, MLPAdapter, ProgressiveNetwork, Sites, probe
-from prognet.engine.size import adapter_parameters, parameters_of
+from prognet.engine.size import adapter_parameters, count_parameters
 from prognet.errors import SiteError
 from tests.helpers import models, zoo
 from tests.helpers.asserts import (
@@ -154,7 +154,7 @@ def test_leaves_and_what_their_laterals_cost(model: str, layers: int, leaves: in
     assert len(found.skipped) == layers - leaves - 1  # the first layer reads the raw input
     assert set(found.skipped.values()) <= {"it is never called in a forward pass"}
     shares = {
-        kind: adapter_parameters(MLPAdapter(), [[site] * 4 for site in sites], sites) / parameters_of(network)
+        kind: adapter_parameters(MLPAdapter(), [[site] * 4 for site in sites], sites) / count_parameters(network)
         for kind, sites in (("leaves", found.sites), ("blocks", probe(network, x).sites))
     }
     assert shares["leaves"] == pytest.approx(share, rel=0.01)

@@ -9,7 +9,7 @@ from torch import nn
 
 from prognet.engine import LinearAdapter, MLPAdapter, ProgressiveNetwork, Sites, probe
 from prognet.engine.adapters import Adapter
-from prognet.engine.size import WORTH_A_WARNING, adapter_parameters, outweighs, parameters_of
+from prognet.engine.size import WORTH_A_WARNING, adapter_parameters, count_parameters, outweighs
 from prognet.errors import AdapterSizeWarning
 from tests.helpers import zoo
 from tests.helpers.asserts import assert_generator_untouched, assert_network_unchanged
@@ -28,7 +28,7 @@ def test_adapters_are_counted_before_they_are_made(kind: zoo.Kind, adapter: Adap
     senders = [[site, site] for site in sites]
     counts = []
     assert_generator_untouched(lambda: counts.append(adapter_parameters(adapter, senders, net.column(2).sites)))
-    assert counts == [parameters_of(net.column(2).adapters)]
+    assert counts == [count_parameters(net.column(2).adapters)]
 
 
 def test_adapters_that_outweigh_their_column_are_reported_once() -> None:
@@ -40,7 +40,7 @@ def test_adapters_that_outweigh_their_column_are_reported_once() -> None:
             net.add_column(wide(3), x)
             assert [outweighs(net.column(j)) for j in range(k + 1)] == [j > 1 for j in range(k + 1)]
     # V: 2 * 800 * 800 weights and 800 biases; U: 800 * 3; two alphas. The column: 5 * 800 + 801 * 3.
-    assert parameters_of(net.column(2).adapters) == 1_280_000 + 800 + 2_400 + 2 > WORTH_A_WARNING
+    assert count_parameters(net.column(2).adapters) == 1_280_000 + 800 + 2_400 + 2 > WORTH_A_WARNING
     assert [item.category for item in caught] == [AdapterSizeWarning]
     assert issubclass(AdapterSizeWarning, UserWarning)
     assert str(caught[0].message) == (
@@ -99,5 +99,5 @@ def test_small_networks_are_never_reported() -> None:
     for _ in range(10):
         net.add_column(mlp()((1, 8, 8), 2), torch.zeros(2, 1, 8, 8))
     last = net.column(9)
-    assert parameters_of(last.adapters) > 10 * parameters_of(last.backbone)
+    assert count_parameters(last.adapters) > 10 * count_parameters(last.backbone)
     assert not outweighs(last)
