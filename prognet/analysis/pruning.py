@@ -15,8 +15,8 @@ from torch.nn import functional
 
 from prognet.analysis.recalibration import recalibrate
 from prognet.engine import ProgressiveNetwork
-from prognet.engine.adapters import LinearLateral, MLPLateral
 from prognet.engine.column import Column
+from prognet.engine.laterals import LinearLateral, MLPLateral
 from prognet.engine.narrowing import Lateral, laterals_of, remove_laterals
 from prognet.engine.sites import Activations, Site
 from prognet.engine.solved import reader_of
@@ -154,10 +154,10 @@ def _means(reader: Column, batches: Sequence[_Batch]) -> dict[Lateral, Tensor]:
     for site, read in reader.reads.items():
         module = reader_of(reader.lateral(site))
         if isinstance(module, MLPLateral | LinearLateral):
-            aligned = [module.align([past[source][site] for source in read]) for _, past in batches]
-            for place, source in enumerate(read):
-                handed = torch.cat([parts[place] for parts in aligned]).movedim(module.dim, -1)  # (N, ..., features)
-                means[site, source] = handed.flatten(0, -2).mean(0)
+            joined = torch.cat([module.align([past[source][site] for source in read]) for _, past in batches])
+            handed = joined.movedim(module.align.dim, -1).flatten(0, -2)  # (N, features of all sources)
+            parts = torch.split(handed.mean(0), list(module.align.sizes))
+            means |= {(site, source): mean for source, mean in zip(read, parts, strict=True)}
     return means
 
 

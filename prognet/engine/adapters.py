@@ -14,26 +14,20 @@ Which form a lateral takes is read off the site:
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import ceil
 from typing import Any, Literal
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
+from prognet.engine.laterals import Align, LinearLateral, MLPLateral
 from prognet.engine.sites import Geometry, Site
 from prognet.engine.solved import SolvedLateral
 from prognet.errors import ConfigError, SiteError
 
 Kernel = Literal["1x1", "layer"]
 _CONVOLUTIONS: dict[int, type[nn.Conv1d | nn.Conv2d | nn.Conv3d]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-_POOLS: dict[int, Callable[[Tensor, Any], Tensor]] = {
-    1: functional.adaptive_avg_pool1d,
-    2: functional.adaptive_avg_pool2d,
-    3: functional.adaptive_avg_pool3d,
-}
 
 
 class Adapter(ABC):
@@ -75,7 +69,7 @@ class LinearAdapter(Adapter):
     def build(self, senders: Sequence[Site], site: Site) -> nn.Module:
         form = _Form(senders, site, self.kernel)
         U = form.expand(form.features)
-        return LinearLateral(form.align, _zeroed(U) if self.zero_init else U, form.dim)
+        return LinearLateral(form.align, _zeroed(U) if self.zero_init else U)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +115,7 @@ class MLPAdapter(Adapter):
         form = _Form(senders, site, self.kernel)
         hidden = self.width(form.own_features)
         V, U = form.reduce(hidden), form.expand(hidden)
-        lateral = MLPLateral(form.align, V, _zeroed(U) if self.zero_init else U, len(senders), self.alpha, form.dim)
+        lateral = MLPLateral(form.align, V, _zeroed(U) if self.zero_init else U, self.alpha)
         solved = self.solved_output and site.output and len(site.in_shape) == len(site.out_shape) == 1
         return SolvedLateral(lateral, form.features, site.out_shape[0]) if solved else lateral
 
@@ -132,62 +126,6 @@ class MLPAdapter(Adapter):
         return self.hidden if isinstance(self.hidden, int) else max(1, ceil(self.hidden * n))
 
 
-class LinearLateral(nn.Module):
-    """a = U concat_j h_j, which is sum_j U_j h_j."""
-
-    def __init__(self, align: "Align", U: nn.Module, dim: int) -> None:
-        super().__init__()
-        self.align, self.U, self.dim = align, U, dim
-
-    def forward(self, sources: Sequence[Tensor]) -> Tensor:
-        """One tensor (B, *in_shape) per source -> (B, *out_shape)."""
-        out: Tensor = self.U(torch.cat(self.align(sources), self.dim))
-        return out
-
-
-class MLPLateral(nn.Module):
-    """a = U relu(V concat_j(alpha_j h_j) + c)."""
-
-    def __init__(self, align: nn.Module, V: nn.Module, U: nn.Module, n_sources: int, alpha: float, dim: int) -> None:
-        super().__init__()
-        self.align, self.V, self.U, self.dim = align, V, U, dim
-        self.alpha = nn.Parameter(torch.full((n_sources,), float(alpha)))
-
-    def forward(self, sources: Sequence[Tensor]) -> Tensor:
-        """One tensor (B, *in_shape) per source -> (B, *out_shape)."""
-        scaled = [alpha * h for alpha, h in zip(self.alpha.unbind(), self.align(sources), strict=True)]
-        z = torch.cat(scaled, self.dim)
-        out: Tensor = self.U(torch.relu(self.V(z)))
-        return out
-
-
-class Align(nn.Module):
-    """Brings the sources to the size at which they are joined: normed tokens, pooled positions, flat for a vector."""
-
-    def __init__(self, spatial: tuple[int, ...], flatten: bool, norms: Sequence[nn.Module]) -> None:
-        super().__init__()
-        self.spatial, self.flatten = spatial, flatten
-        self.norms = nn.ModuleList(norms)
-
-    def forward(self, sources: Sequence[Tensor]) -> list[Tensor]:
-        """The sources, each with the positions `spatial`; without those, with their own."""
-        if self.norms:
-            sources = [norm(h) for norm, h in zip(self.norms, sources, strict=True)]  # tokens: (B, *positions, D)
-        return [self._pooled(h) for h in sources] if self.spatial else list(sources)
-
-    def _pooled(self, h: Tensor) -> Tensor:
-        if self.norms:
-            h = h.movedim(-1, 1)  # (B, D, *positions)
-        if tuple(h.shape[2:]) != self.spatial:
-            h = _POOLS[len(self.spatial)](h, self.spatial)
-        if self.flatten:
-            return h.flatten(1)
-        return h.movedim(1, -1) if self.norms else h
-
-    def extra_repr(self) -> str:
-        return f"spatial={self.spatial}, flatten={self.flatten}"
-
-
 class _Form:
     """The linear maps of a lateral, by the shapes of the site: dense, convolution, or tokens."""
 
@@ -196,9 +134,9 @@ class _Form:
         _check_shapes(senders, site)
         axis = 0 if site.channels == "first" else -1
         self.own_features = site.in_shape[axis]
-        self.features = sum(sender.in_shape[axis] for sender in senders)
+        self._sizes = [sender.in_shape[axis] for sender in senders]
+        self.features = sum(self._sizes)
         self._images = site.channels == "first" and len(site.out_shape) > 1
-        self.dim = 1 if self._images or len(site.out_shape) == 1 else -1
         self._geometry = site.geometry if kernel == "layer" and self._images else None
         self.align = self._align(senders)
 
@@ -207,13 +145,13 @@ class _Form:
         rank = len(site.in_shape) - 1
         if site.channels == "first":
             spatial = site.in_shape[1:] if self._geometry else site.out_shape[1:] if self._images else (1,) * rank
-            return Align(spatial, flatten=not self._images, norms=())
+            return Align(self._sizes, spatial, flatten=not self._images)
         norms = [nn.LayerNorm(sender.in_shape[-1]) for sender in senders] if rank else ()
         if rank and len(site.out_shape) == 1:
-            return Align((1,) * rank, flatten=True, norms=norms)
+            return Align(self._sizes, (1,) * rank, flatten=True, norms=norms)
         positions = site.out_shape[:-1]
         moved = any(sender.in_shape[:-1] != positions for sender in senders)
-        return Align(positions if moved else (), flatten=False, norms=norms)
+        return Align(self._sizes, positions if moved else (), flatten=False, norms=norms)
 
     def reduce(self, hidden: int) -> nn.Module:
         """V: from all source features to the hidden width, with a bias that starts at 0.

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from prognet.engine.adapters import Adapter
 from prognet.engine.digest import digest_from, fingerprints, structure_of
 from prognet.engine.freezing import Freezable
+from prognet.engine.laterals import Lateral
+from prognet.engine.prepared import Past, Prepared
 from prognet.engine.sites import Activations, Site, Visit, attach
 from prognet.errors import ConfigError, FrozenColumnError, SiteError
 
@@ -63,12 +65,13 @@ class Column(Freezable):
         self._visit = Visit(self._join)
         attach(backbone, [site.name for site in self.sites], self._visit)
 
-    def forward(self, x: Tensor, past: Sequence[Activations] = ()) -> tuple[Tensor, Activations]:
+    def forward(self, x: Tensor, past: Past = ()) -> tuple[Tensor, Activations]:
         """Runs the column on a batch.
 
         Args:
             x: the input, (B, *input_shape).
-            past: the activations of every source column on the same input, in the order of `sources`.
+            past: the activations of every source column on the same input, in the order of `sources`; or what
+                `prepare` made of them.
 
         Returns:
             The output (B, *output_shape), and what each site received.
@@ -78,7 +81,7 @@ class Column(Freezable):
             SiteError: when a site was not called exactly once, as in a backbone that was compiled before it became a
                 column, or when a lateral does not fit there.
         """
-        if len(past) != len(self.sources):
+        if not isinstance(past, Prepared) and len(past) != len(self.sources):
             raise ConfigError(f"past: required the activations of columns {list(self.sources)}, found {len(past)}.")
         y, received = self._visit.run(self.backbone, x, past)
         if len(received) != len(self.sites):
@@ -89,7 +92,17 @@ class Column(Freezable):
             )
         return y, received
 
-    def _join(self, name: str, output: Tensor, past: Sequence[Activations]) -> Tensor:
+    def prepare(self, past: Sequence[Activations]) -> Prepared:
+        """What the laterals of all sites make of the past without any parameter: the same in every update."""
+        return Prepared({site: self._handed(site, past) for site, read in self.reads.items() if read})
+
+    def _handed(self, name: str, past: Sequence[Activations]) -> tuple[Tensor, ...]:
+        """What the sources hand over at a site: prepared in one tensor, or one of each for laterals of another kind."""
+        read, lateral = self.reads[name], self.adapters[_key(name)]
+        handed = [past[place][name] for place, source in enumerate(self.sources) if source in read]
+        return (lateral.prepare(handed),) if isinstance(lateral, Lateral) else tuple(handed)
+
+    def _join(self, name: str, output: Tensor, past: Past) -> Tensor:
         """y_s = m_s(x_s) + a_s(past)."""
         read = self.reads[name]
         if not read:
@@ -99,8 +112,9 @@ class Column(Freezable):
                 f"site {name!r}: required gradients as in the rest of the column, found them off, so that its lateral "
                 "would not learn; choose as site the block that holds the no_grad or the checkpoint."
             )
-        handed = [past[place][name] for place, source in enumerate(self.sources) if source in read]
-        lateral: Tensor = self.adapters[_key(name)](handed)
+        handed = past[name] if isinstance(past, Prepared) else self._handed(name, past)
+        adapter = self.adapters[_key(name)]
+        lateral: Tensor = adapter(handed[0] if isinstance(adapter, Lateral) else handed)
         if lateral.shape != output.shape:
             raise SiteError(
                 f"site {name!r}: required a lateral of the shape of the output {tuple(output.shape)}, found "

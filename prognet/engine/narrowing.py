@@ -11,8 +11,9 @@ from collections.abc import Collection, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from prognet.engine.adapters import Adapter, LinearAdapter, LinearLateral, MLPAdapter, MLPLateral
+from prognet.engine.adapters import Adapter, LinearAdapter, MLPAdapter
 from prognet.engine.column import Column
+from prognet.engine.laterals import LinearLateral, MLPLateral
 from prognet.engine.sites import Site
 from prognet.engine.solved import SolvedLateral, reader_of
 from prognet.errors import ConfigError

@@ -12,6 +12,7 @@ from prognet.engine.adapters import Adapter, MLPAdapter
 from prognet.engine.column import Column
 from prognet.engine.export import export_column
 from prognet.engine.folder import load_columns, save_columns
+from prognet.engine.prepared import Prepared
 from prognet.engine.probe import Sites, probe
 from prognet.engine.sites import Activations
 from prognet.engine.size import warn_of_size
@@ -86,12 +87,13 @@ class ProgressiveNetwork(nn.Module):
         self.input_shape = tuple(example.shape[1:])
         return len(self) - 1
 
-    def forward(self, x: Tensor, column: int) -> Tensor:
+    def forward(self, x: Tensor, column: int, past: Prepared | None = None) -> Tensor:
         """The output of one column.
 
         Args:
             x: the input, (B, *input_shape).
             column: the index of the column, counted from 0.
+            past: what `prepare` made of the same input, where that is known; then no other column is run.
 
         Returns:
             The output (B, *output_shape of the column), for a classifier its logits.
@@ -100,10 +102,15 @@ class ProgressiveNetwork(nn.Module):
             ConfigError: when there is no such column.
         """
         wanted = self.column(column)
-        activations = self.activations(x, wanted.sources)
-        y, _ = wanted(x, [activations[source] for source in wanted.sources])
+        y, _ = wanted(x, self.prepare(x, column) if past is None else past)
         out: Tensor = y
         return out
+
+    def prepare(self, x: Tensor, column: int) -> Prepared:
+        """What the sources of a column hand over to it on the input x (B, *input_shape): always the same, being frozen."""
+        wanted = self.column(column)
+        activations = self.activations(x, wanted.sources)
+        return wanted.prepare([activations[source] for source in wanted.sources])
 
     def activations(self, x: Tensor, columns: Sequence[int]) -> dict[int, Activations]:
         """What the sites of `columns`, and of all columns they read, receive on the input x (B, *input_shape)."""

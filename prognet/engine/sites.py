@@ -23,7 +23,7 @@ from prognet.errors import SiteError
 Activations = Mapping[str, Tensor]
 """Site name -> the tensor that the site received, shape (B, *in_shape)."""
 
-Join = Callable[[str, Tensor, Sequence[Activations]], Tensor]
+Join = Callable[[str, Tensor, Any], Tensor]
 """(site name, output of the site's module, past) -> the output with the lateral added."""
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -78,10 +78,10 @@ class Visit:
     def __init__(self, join: Join) -> None:
         self._join = join
         self._received: dict[str, Tensor] | None = None
-        self._past: Sequence[Activations] = ()
+        self._past: Any = ()
         self.with_gradients = False
 
-    def run(self, backbone: nn.Module, x: Tensor, past: Sequence[Activations]) -> tuple[Tensor, dict[str, Tensor]]:
+    def run(self, backbone: nn.Module, x: Tensor, past: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """Calls the backbone once -> its output and what its sites received."""
         received: dict[str, Tensor] = {}
         self._received, self._past = received, past

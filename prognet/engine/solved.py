@@ -12,18 +12,19 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from prognet.engine.laterals import Lateral, MLPLateral
+
 if TYPE_CHECKING:
-    from prognet.engine.adapters import MLPLateral
     from prognet.engine.column import Column
 
 
-class SolvedLateral(nn.Module):
+class SolvedLateral(Lateral):
     """a = U relu(V z + c) + W concat_j h_j + d; W and d never learn, are 0 until they are solved, and rest in training.
 
     The second part is equation 1 of Rusu et al. 2016, with a bias.
     """
 
-    def __init__(self, lateral: "MLPLateral", n_features: int, n_outputs: int) -> None:
+    def __init__(self, lateral: MLPLateral, n_features: int, n_outputs: int) -> None:
         """
         Args:
             lateral: the part that learns.
@@ -36,17 +37,21 @@ class SolvedLateral(nn.Module):
         nn.init.zeros_(self.solved.weight)
         nn.init.zeros_(self.solved.bias)
 
-    def forward(self, sources: Sequence[Tensor]) -> Tensor:
-        """One tensor (B, *in_shape) per source -> (B, C)."""
+    def prepare(self, sources: Sequence[Tensor]) -> Tensor:
+        return self.lateral.prepare(sources)
+
+    def forward(self, sources: Sequence[Tensor] | Tensor) -> Tensor:
+        """One tensor (B, *in_shape) per source, or what `prepare` made of them -> (B, C)."""
         learned: Tensor = self.lateral(sources)
         if self.training:
             return learned
         out: Tensor = learned + self.solved(self.features(sources))
         return out
 
-    def features(self, sources: Sequence[Tensor]) -> Tensor:
+    def features(self, sources: Sequence[Tensor] | Tensor) -> Tensor:
         """What W reads: the sources side by side, (B, n_features)."""
-        return torch.cat(self.lateral.align(sources), 1)
+        features: Tensor = self.lateral.align(sources)
+        return features
 
     def solve(self, weight: Tensor, bias: Tensor) -> None:
         """Sets W (C, n_features) and d (C,)."""

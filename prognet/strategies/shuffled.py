@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from prognet.engine import Adapter, MLPAdapter, Site
-from prognet.engine.adapters import MLPLateral
+from prognet.engine.laterals import Align, MLPLateral
 from prognet.engine.solved import reader_of
 from prognet.errors import ConfigError
 
@@ -40,20 +40,19 @@ class ShuffledAdapter(Adapter):
         return lateral
 
 
-class ShuffledAlign(nn.Module):
+class ShuffledAlign(Align):
     """Brings the sources to the size at which they are joined, in another order of their samples."""
 
-    def __init__(self, align: nn.Module) -> None:
-        super().__init__()
-        self.align = align
+    def __init__(self, align: Align) -> None:
+        super().__init__(align.sizes, align.spatial, align.flatten, tuple(align.norms))
 
-    def forward(self, sources: Sequence[Tensor]) -> list[Tensor]:
-        """One tensor (B, *in_shape) per source -> the aligned sources of a permuted batch.
+    def forward(self, sources: Sequence[Tensor] | Tensor) -> Tensor:
+        """What `Align` makes of a permuted batch; what is prepared is in the order of the batch.
 
         The permutation is the same for all sources, and depends on the size of the batch alone: a random cycle.
         """
-        n = len(sources[0])
+        joined = super().forward(sources)
+        n = len(joined)
         cycle = torch.randperm(n, generator=torch.Generator().manual_seed(n))  # (B,)
-        order = torch.empty_like(cycle).scatter_(0, cycle, cycle.roll(1)).to(sources[0].device)  # (B,)
-        aligned: list[Tensor] = self.align([h[order] for h in sources])
-        return aligned
+        order = torch.empty_like(cycle).scatter_(0, cycle, cycle.roll(1)).to(joined.device)  # (B,)
+        return joined[order]

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from prognet.engine import Adapter, LinearAdapter, MLPAdapter, ProgressiveNetwork, Site
-from prognet.engine.adapters import MLPLateral, adapter_from
+from prognet.engine.adapters import adapter_from
+from prognet.engine.laterals import MLPLateral
 from prognet.engine.sites import Geometry
 from prognet.errors import ConfigError, PrognetError, SiteError
 from tests.helpers import reference, zoo

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from prognet.engine import LinearAdapter, MLPAdapter, ProgressiveNetwork
-from prognet.engine.adapters import Adapter, LinearLateral, MLPLateral
+from prognet.engine.adapters import Adapter
 from prognet.engine.column import Column
+from prognet.engine.laterals import LinearLateral, MLPLateral
 from tests.helpers import reference
 from tests.helpers.reference import Lateral, ReferenceColumn
 

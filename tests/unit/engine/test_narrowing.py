@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from prognet.engine import Adapter, LinearAdapter, MLPAdapter, ProgressiveNetwork, Site
-from prognet.engine.adapters import MLPLateral
+from prognet.engine.laterals import MLPLateral
 from prognet.engine.narrowing import laterals_of, remove_laterals
 from prognet.errors import ConfigError, FrozenColumnError
 from tests.helpers.runs import ZeroAdapter

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from prognet.engine import Adapter, LinearAdapter, MLPAdapter, ProgressiveNetwork
-from prognet.engine.adapters import MLPLateral
 from prognet.engine.column import Column
+from prognet.engine.laterals import MLPLateral
 from prognet.engine.narrowing import laterals_of, remove_laterals
 from prognet.engine.solved import SolvedLateral, reader_of, solved_laterals
 from prognet.errors import CheckpointError

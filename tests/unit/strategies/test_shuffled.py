@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from prognet.catalogue import STRATEGIES, lookup
 from prognet.config import Training
 from prognet.engine import MLPAdapter, ProgressiveNetwork
-from prognet.engine.adapters import MLPLateral, adapter_from
+from prognet.engine.adapters import adapter_from
+from prognet.engine.laterals import Align, MLPLateral
 from prognet.engine.solved import SolvedLateral, reader_of, solved_laterals
 from prognet.errors import ConfigError
 from prognet.strategies import Progressive, ShuffledAdapter, Start, describe_strategy, strategy_from
@@ -60,7 +61,7 @@ def inputs(n: int, images: bool = False) -> Tensor:
 
 def order_of(n: int) -> Tensor:
     """The sample that each of a batch of n reads."""
-    order: Tensor = ShuffledAlign(nn.Identity())([torch.arange(n)])[0]
+    order: Tensor = ShuffledAlign(Align([1]))([torch.arange(n)])
     return order
 
 

@@ -16,7 +16,7 @@ from prognet.analysis.ridge import RidgeFit, ridge_fit
 from prognet.backbones import mlp
 from prognet.config import Training
 from prognet.engine import MLPAdapter, ProgressiveNetwork
-from prognet.engine.adapters import MLPLateral
+from prognet.engine.laterals import MLPLateral
 from prognet.engine.solved import reader_of, solved_laterals
 from prognet.errors import ConfigError
 from prognet.evaluation import verify
