@@ -31,6 +31,7 @@ _HOMES = {
     "Strategy": "prognet.strategies",
     "TaskAgnostic": "prognet.gates",
     "Training": "prognet.config",
+    "Execution": "prognet.config",
     "Measurement": "prognet.config",
     "RunResult": "prognet.results",
     "Results": "prognet.results",
@@ -60,6 +61,7 @@ __all__ = [
     "AllSources",
     "ConstantWidth",
     "CopyTune",
+    "Execution",
     "FineTune",
     "FittedWidth",
     "HeadOnly",
@@ -118,7 +120,7 @@ if TYPE_CHECKING:
         strategies,
         streams,
     )
-    from prognet.config import Measurement, Training
+    from prognet.config import Execution, Measurement, Training
     from prognet.engine import LinearAdapter, MLPAdapter, ProgressiveNetwork
     from prognet.errors import PrognetError
     from prognet.evaluation import analyse, grid, run, verify

@@ -1,6 +1,6 @@
-"""How to train and what to measure: frozen values, checked when they are made.
+"""How to train, what to measure and how to compute: frozen values, checked when they are made.
 
-`Training` and `Measurement` are shared by every strategy of a comparison; the command line is made from them.
+They are shared by every strategy of a comparison; the command line is made from them.
 """
 
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ Schedule = Literal["constant", "cosine", "linear"]
 Heads = Literal["per-task", "shared"]
 GateName = Literal["confidence", "entropy", "autoencoder"]
 GateSteps = Literal["last", "every"]
+Precision = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +131,31 @@ class Measurement:
             self.gates,
         )
         _require(self.gate_steps in get_args(GateSteps), "gate_steps", f"one of {get_args(GateSteps)}", self.gate_steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """How a run is computed: what changes its speed, and its numbers by rounding at most, but for `feature_precision`.
+
+    Raises:
+        ConfigError: when a value is out of its range.
+    """
+
+    feature_memory: int = 1024
+    """MiB on the device for what frozen columns hand over, computed once a task; what needs more is computed in every
+    update, as with 0."""
+    feature_precision: Precision = "float32"
+    """In which it is kept. The smaller types take half of the memory, and round what the laterals read."""
+
+    def __post_init__(self) -> None:
+        _require(
+            _whole(self.feature_memory) and self.feature_memory >= 0,
+            "feature_memory",
+            "a whole number of MiB, at least 0",
+            self.feature_memory,
+        )
+        known = get_args(Precision)
+        _require(self.feature_precision in known, "feature_precision", f"one of {known}", self.feature_precision)
 
 
 def _whole(value: object) -> bool:

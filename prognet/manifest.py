@@ -10,9 +10,9 @@ from prognet.errors import RunFolderError
 from prognet.files import read_json, write_json
 
 MANIFEST_FILE = "manifest.json"
-SCHEMA, VERSION = "prognet.folder", 1
+SCHEMA, VERSION = "prognet.folder", 2
 
-_SAME = ("stream", "backbone", "training", "measurement")
+_SAME = ("stream", "backbone", "training", "measurement", "execution")
 """What all runs of a folder have in common, so that they can be compared."""
 
 
@@ -28,6 +28,7 @@ class Manifest:
     backbone: Mapping[str, Any]
     training: Mapping[str, Any]
     measurement: Mapping[str, Any]
+    execution: Mapping[str, Any]
     tuned: Mapping[str, Any] = field(default_factory=dict)
     """By strategy, the training that replaces the common one."""
     strategies: Sequence[str]

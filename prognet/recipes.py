@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
 
-from prognet.config import Measurement, Training
+from prognet.config import Execution, Measurement, Training
 from prognet.errors import ConfigError
 from prognet.options import (
     LowDataDigits,
@@ -65,6 +65,8 @@ class Experiment:
     """How every task is learned."""
     measurement: Measurement = field(default_factory=Measurement)
     """What is measured beside the accuracy matrix."""
+    execution: Execution = field(default_factory=Execution)
+    """How it is computed."""
 
     def __post_init__(self) -> None:
         for name in ("seeds", "orders"):

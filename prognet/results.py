@@ -20,7 +20,7 @@ from prognet.inference import GateRecord, gate_from_json
 if TYPE_CHECKING:
     import pandas
 
-SCHEMA, VERSION = "prognet.result", 1
+SCHEMA, VERSION = "prognet.result", 2
 RESULT_FILE = "result.json"
 PRIMARY_METRIC = "accuracy"
 
@@ -83,8 +83,12 @@ class StepCost:
     """Operations of all forward and backward passes of training: of the first batch of a fit, times samples."""
     forward_flops: tuple[float, ...]
     """Operations to predict one sample of each task, NaN for a task not learned yet; length T."""
+    feature_flops: float
+    """Those of `training_flops` that went into features of frozen columns, which are computed once."""
     seconds: float
     """Wall time of learning, without evaluation."""
+    feature_seconds: float
+    """That part of `seconds`."""
     evaluation_seconds: float
     """Wall time of evaluating the accuracy matrix's row and the learning curves."""
     peak_memory: int

@@ -107,7 +107,7 @@ class ProgressiveNetwork(nn.Module):
         return out
 
     def prepare(self, x: Tensor, column: int) -> Prepared:
-        """What the sources of a column hand over to it on the input x (B, *input_shape): always the same, being frozen."""
+        """What the sources of a column, being frozen, hand over to it whenever they see x (B, *input_shape)."""
         wanted = self.column(column)
         activations = self.activations(x, wanted.sources)
         return wanted.prepare([activations[source] for source in wanted.sources])

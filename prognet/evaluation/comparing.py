@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from prognet.backbones import describe_backbone
-from prognet.config import Measurement, Training
+from prognet.config import Execution, Measurement, Training
 from prognet.errors import ConfigError, PrognetError, UnwritableError
 from prognet.evaluation.checks import check_request, names_of, require_distinct
 from prognet.evaluation.environment import describe_environment, resolve_device, resolve_threads
@@ -55,6 +55,7 @@ def grid(
     training: Training | None = None,
     tuned: Mapping[str, Training] | None = None,
     measurement: Measurement | None = None,
+    execution: Execution | None = None,
     device: str = "auto",
     threads: int | None = None,
     observer: Observer | None = None,
@@ -77,6 +78,7 @@ def grid(
         training: how every task is learned.
         tuned: by name of the strategy, the training that replaces it.
         measurement: what is measured.
+        execution: how it is computed.
         device: where to train.
         threads: CPU threads; None for torch's own choice.
         observer: is told how it goes.
@@ -93,6 +95,7 @@ def grid(
     require_distinct("seeds", seeds)
     require_distinct("orders", orders)
     training, measurement, tuned = training or Training(), measurement or Measurement(), tuned or {}
+    execution = execution or Execution()
     target = resolve_device(device)
     streams = _Streams(make_stream)
     first = streams.of(orders[0], seeds[0])
@@ -108,6 +111,7 @@ def grid(
         backbone=describe_backbone(strategies[0].backbone),
         training=to_json(asdict(training)),
         measurement=to_json(asdict(measurement)),
+        execution=to_json(asdict(execution)),
         tuned={name: to_json(asdict(one)) for name, one in tuned.items()},
         strategies=names,
         seeds=list(seeds),
@@ -117,7 +121,9 @@ def grid(
     )
     manifest = merge_manifest(Path(out), manifest)
     write_manifest(Path(out), manifest)
-    runs = _Runs(strategies, streams, orders, seeds, training, tuned, measurement, device, threads, Path(out))
+    runs = _Runs(
+        strategies, streams, orders, seeds, training, tuned, measurement, execution, device, threads, Path(out)
+    )
     outcome = runs.carry_out(observer or Silence())
     others = {name: reason for name, reason in manifest.failed.items() if name not in runs.names()}
     write_manifest(Path(out), replace(manifest, failed={**others, **outcome.failed}))
@@ -135,6 +141,7 @@ class _Runs:
     training: Training
     tuned: Mapping[str, Training]
     measurement: Measurement
+    execution: Execution
     device: str
     threads: int | None
     out: Path
@@ -174,6 +181,7 @@ class _Runs:
             stream,
             training=self.tuned.get(cell.strategy, self.training),
             measurement=self.measurement,
+            execution=self.execution,
             seed=cell.seed,
             device=self.device,
             threads=self.threads,

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from prognet.backbones import describe_backbone
-from prognet.config import Measurement, Training
+from prognet.config import Execution, Measurement, Training
 from prognet.errors import FrozenColumnError
 from prognet.evaluation.agnostic import gates_for
 from prognet.evaluation.checks import SCHEDULES, check_request
@@ -35,6 +35,7 @@ def run(
     *,
     training: Training | None = None,
     measurement: Measurement | None = None,
+    execution: Execution | None = None,
     seed: int = 0,
     device: str = "auto",
     threads: int | None = None,
@@ -51,6 +52,7 @@ def run(
         stream: the tasks.
         training: how every task is learned; by default `Training()`.
         measurement: what is measured beside the accuracy matrix; by default `Measurement()`.
+        execution: how it is computed; by default `Execution()`.
         seed: of initialisation, data order and dropout.
         device: `"auto"`, or a device of torch such as `"cpu"` or `"cuda:1"`.
         threads: CPU threads; None for torch's own choice. Small networks are fastest with one.
@@ -73,6 +75,7 @@ def run(
     settings = Session(
         training=training,
         measurement=measurement or Measurement(),
+        execution=execution or Execution(),
         seed=seed,
         device=target,
         advance=advance,
@@ -170,7 +173,9 @@ def _take_step(learner: Strategy, stream: Stream, group: Sequence[int], result: 
         samples=sum(record.samples for record in records),
         training_flops=float(sum(record.flops for record in records)),
         forward_flops=forward_flops(learner, stream, sorted(learned), session.device),
+        feature_flops=float(sum(record.feature_flops for record in records)),
         seconds=sum(record.seconds for record in records),
+        feature_seconds=float(sum(record.feature_seconds for record in records)),
         evaluation_seconds=perf_counter() - started + sum(record.measuring_seconds for record in records),
         peak_memory=peak_memory(session.device),
     )
@@ -253,6 +258,7 @@ def _config(strategy: Strategy, stream: Stream, settings: Session) -> dict[str, 
         },
         "training": asdict(settings.training),
         "measurement": asdict(settings.measurement),
+        "execution": asdict(settings.execution),
         "seed": settings.seed,
         "order": stream.seed,
         "draw": stream.draw,

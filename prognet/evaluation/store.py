@@ -21,7 +21,7 @@ from prognet.results import RESULT_FILE, RunResult, result_from_json, result_to_
 from prognet.strategies.base import Strategy
 
 PROGRESS_FILE = "progress.json"
-SCHEMA, VERSION = "prognet.progress", 1
+SCHEMA, VERSION = "prognet.progress", 2
 
 _FIXED = ("prognet", "torch", "device")
 """What must not change in the middle of a run, or it would not end as an undisturbed one."""

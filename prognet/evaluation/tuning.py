@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from prognet.config import Measurement, Training
+from prognet.config import Execution, Measurement, Training
 from prognet.errors import ConfigError, DivergedError
 from prognet.evaluation.checks import names_of, require_distinct
 from prognet.evaluation.comparing import updates_of
@@ -35,6 +35,7 @@ def tune(
     trials: int = 12,
     seeds: Sequence[int] = (0,),
     measurement: Measurement | None = None,
+    execution: Execution | None = None,
     device: str = "auto",
     threads: int | None = None,
     observer: Observer | None = None,
@@ -48,6 +49,7 @@ def tune(
         trials: how many settings.
         seeds: each setting is run with each of these.
         measurement: what is measured; learning curves are not.
+        execution: how it is computed.
         device: where to train.
         threads: CPU threads; None for torch's own choice.
         observer: is told how it goes.
@@ -69,7 +71,9 @@ def tune(
         values = []
         for seed in seeds:
             observer.start(f"{strategy.name}, trial {index}, seed {seed}", updates_of(strategy, searched, training))
-            values.append(_score(strategy, searched, settings[index], quiet, seed, device, threads, observer))
+            values.append(
+                _score(strategy, searched, settings[index], quiet, execution, seed, device, threads, observer)
+            )
             observer.end(strategy.name, None)
         return float(np.mean(values))
 
@@ -105,6 +109,7 @@ def _score(
     stream: Stream,
     training: Training,
     measurement: Measurement,
+    execution: Execution | None,
     seed: int,
     device: str,
     threads: int | None,
@@ -116,6 +121,7 @@ def _score(
             stream,
             training=training,
             measurement=measurement,
+            execution=execution,
             seed=seed,
             device=device,
             threads=threads,

@@ -24,7 +24,9 @@ COSTS = (
     "updates",
     "samples",
     "training_flops",
+    "feature_flops",
     "seconds",
+    "feature_seconds",
     "evaluation_seconds",
     "peak_memory",
 )

@@ -46,7 +46,7 @@ def facts(grid: Grid, manifest: Manifest) -> tuple[Facts, ...]:
     blocks = [Facts("Comparison", comparison)]
     blocks += [
         Facts(key.capitalize(), tuple((name, described(value)) for name, value in config[key].items()))
-        for key in ("training", "measurement")
+        for key in ("training", "measurement", "execution")
         if isinstance(config.get(key), Mapping)
     ]
     return (*blocks, Facts("Environment", _environment(grid)))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from prognet.errors import ConfigError
 from prognet.seeds import derive_seed
 from prognet.streams.task import Task
-from prognet.training import FitRecord, Forward, Sampling, Session, fit, seeded
+from prognet.training import FitRecord, Forward, Reading, Sampling, Session, fit, seeded
 
 Backbone = Callable[..., nn.Module]
 """(input_shape, n_classes) -> nn.Module, with an optional width=1.0."""
@@ -127,10 +127,11 @@ class Strategy(nn.Module, ABC):
         forward: Forward | None = None,
         sampling: Sampling = "balanced",
         weights: Mapping[int, float] | None = None,
+        reading: Reading | None = None,
     ) -> None:
         """Trains those parameters of `module` that have a gradient, with the one training loop."""
-        record = fit(module, forward or self._each, self.predict, tasks, self.current_session(), sampling, weights)
-        self.records.append(record)
+        session, forward = self.current_session(), forward or self._each
+        self.records.append(fit(module, forward, self.predict, tasks, session, sampling, weights, reading))
 
     def _each(self, inputs: Mapping[int, Tensor]) -> Mapping[int, Tensor]:
         return {label: self.predict(x, label) for label, x in inputs.items()}

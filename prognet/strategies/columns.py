@@ -1,6 +1,7 @@
 """One column a task: the part that progressive and independent networks share."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from torch import Tensor, nn
 
@@ -9,6 +10,7 @@ from prognet.engine.network import frozen_digests
 from prognet.errors import ConfigError, UnlearnedTaskError
 from prognet.strategies.base import example_of
 from prognet.streams.task import Task
+from prognet.training import Reading
 
 
 class TaskColumns(nn.Module):
@@ -56,6 +58,10 @@ class TaskColumns(nn.Module):
         """The index of each learned task's column, by the task's label."""
         return dict(self._column_of)
 
+    def reading(self) -> Reading | None:
+        """How the newest column reads the frozen ones; None where it reads none."""
+        return reading_of(self.network, len(self.network) - 1)
+
     def predict(self, x: Tensor, task_label: int) -> Tensor:
         """The output of the task's column.
 
@@ -73,3 +79,10 @@ class TaskColumns(nn.Module):
     def frozen_digests(self) -> Mapping[str, str]:
         """The digest of every frozen column."""
         return frozen_digests(self.network)
+
+
+def reading_of(network: ProgressiveNetwork, k: int) -> Reading | None:
+    """How column k reads its sources; None where it has none."""
+    if not network.column(k).sources:
+        return None
+    return Reading(partial(network.prepare, column=k), lambda x, past: network(x, column=k, past=past))

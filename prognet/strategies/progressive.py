@@ -94,7 +94,7 @@ class Progressive(Strategy):
     def _train(self, column: nn.Module, task: Task) -> None:
         """From a column that has been added to one that can be frozen."""
         begin(self, self.columns.network, task, self.start)
-        self.fit(column, [task])
+        self.fit(column, [task], reading=self.columns.reading())
         self._prune(task)
 
     def _plan(self, task: Task) -> Plan:
@@ -194,4 +194,4 @@ class ProgressiveRandom(Strategy):
 
     def _train(self, column: nn.Module, task: Task) -> None:
         begin(self, self.columns.network, task, self.start)
-        self.fit(column, [task])
+        self.fit(column, [task], reading=self.columns.reading())

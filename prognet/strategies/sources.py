@@ -21,6 +21,7 @@ from prognet.engine import ProgressiveNetwork
 from prognet.errors import ConfigError
 from prognet.seeds import derive_seed
 from prognet.strategies.base import example_of
+from prognet.strategies.columns import reading_of
 from prognet.strategies.specification import Specification, require_whole
 from prognet.streams.task import Task
 from prognet.training import FitRecord, Session, evaluating, fit, seeded
@@ -172,6 +173,7 @@ def _afs(situation: Situation, x: Tensor, updates: int) -> list[float]:
             predict,
             [task],
             replace(session, training=training, measurement=quiet),
+            reading=reading_of(trial, k),
         )
     situation.note(replace(record, curves=(), trainable=0))
     with evaluating(trial):

@@ -13,8 +13,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from prognet.engine.prepared import Prepared
 from prognet.seeds import derive_seed
 from prognet.streams.task import Samples, Task
+from prognet.training.features import FeatureTable
 
 Sampling = Literal["balanced", "proportional"]
 """How joint training is shared: as many samples of each task, or each as often as alone. Both see equally many."""
@@ -22,10 +24,14 @@ Sampling = Literal["balanced", "proportional"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """The samples of one task in a mini-batch: inputs (b, *input_shape), float32, and targets (b,)."""
+    """The samples of one task in a mini-batch."""
 
     x: Tensor
+    """Inputs, (b, *input_shape), float32."""
     y: Tensor
+    """Targets, (b,)."""
+    past: Prepared | None = None
+    """What frozen columns hand over on these inputs, where it is kept."""
 
 
 Batch = Mapping[int, Part]
@@ -66,12 +72,19 @@ class BatchSource:
         n_batches: batches in a round.
         seed: seed of the orders.
         device: where the samples lie.
+        features: of some tasks, by label, what frozen columns hand over on the training samples.
     """
 
     def __init__(
-        self, tasks: Sequence[Task], quotas: Sequence[int], n_batches: int, seed: int, device: torch.device
+        self,
+        tasks: Sequence[Task],
+        quotas: Sequence[int],
+        n_batches: int,
+        seed: int,
+        device: torch.device,
+        features: Mapping[int, FeatureTable] | None = None,
     ) -> None:
-        self._tasks, self._quotas = tasks, quotas
+        self._tasks, self._quotas, self._features = tasks, quotas, features or {}
         self._shares = shares(quotas, n_batches)
         self._data = [on_device(task.train, device) for task in tasks]
         self._orders = [
@@ -94,8 +107,13 @@ class BatchSource:
                 chosen = orders[index][taken[index] : taken[index] + counts[index]]  # (b,)
                 taken[index] += counts[index]
                 if len(chosen):
-                    batch[task.label] = Part(task.normalisation(samples.x[chosen]), samples.y[chosen])
+                    batch[task.label] = self._part(task, samples, chosen)
             yield batch
+
+    def _part(self, task: Task, samples: Samples, chosen: Tensor) -> Part:
+        table = self._features.get(task.label)
+        past = None if table is None else table.take(chosen)
+        return Part(task.normalisation(samples.x[chosen]), samples.y[chosen], past)
 
 
 class EndlessOrder:

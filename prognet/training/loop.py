@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from math import nan
 from time import perf_counter
@@ -14,9 +15,11 @@ from prognet.errors import DivergedError
 from prognet.results import LearningCurve
 from prognet.seeds import derive_seed
 from prognet.streams.task import Task
-from prognet.training.batches import Batch, BatchSource, Sampling
+from prognet.training.batches import Batch, BatchSource, Sampling, on_device
 from prognet.training.budget import Budget, budget_of
-from prognet.training.measuring import CurveRecorder, Predict, counting_flops, evaluating, mean_loss
+from prognet.training.features import FeatureTable, Reading, Shelf
+from prognet.training.flops import counting_flops
+from prognet.training.measuring import CurveRecorder, Predict, Split, evaluating, mean_loss
 from prognet.training.optimisers import make_optimiser, make_schedule
 from prognet.training.session import FitRecord, Session, seeded
 
@@ -32,6 +35,7 @@ def fit(
     session: Session,
     sampling: Sampling = "balanced",
     weights: Mapping[int, float] | None = None,
+    reading: Reading | None = None,
     make_run: "Callable[..., Run] | None" = None,
 ) -> FitRecord:
     """Trains the parameters of `module` that have a gradient, on the training splits of `tasks`.
@@ -47,6 +51,7 @@ def fit(
         session: how to train and what to measure.
         sampling: how joint training is shared between the tasks.
         weights: factor of each task's loss, by label; 1 where it is missing.
+        reading: how frozen columns are read, where their features are to be computed once and not in every update.
         make_run: makes the run from its arguments, where the updates are taken in another way than by `Run`.
 
     Raises:
@@ -57,7 +62,8 @@ def fit(
     if budget.updates == 0:
         module.eval()
         return run.record()
-    source = BatchSource(tasks, budget.quotas, budget.round, session.seed, session.device)
+    features = {} if reading is None else run.keep_features(reading)
+    source = BatchSource(tasks, budget.quotas, budget.round, session.seed, session.device, features)
     with seeded(derive_seed(session.seed, tasks[0].label, "training"), session.device):
         run.train(source)
     return run.record()
@@ -82,9 +88,34 @@ class Run:
         self.parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
         self.budget = budget
         self.recorder = CurveRecorder(tasks, budget.updates, session.measurement, session.seed, session.device)
+        self.validating = [Split(task, on_device(task.val, session.device)) for task in tasks if len(task.val)]
         self.validation: list[float] = []
+        self.reading: Reading | None = None
+        self.feature_flops, self.feature_seconds = 0.0, 0.0
         self.updates, self.samples, self.flops_per_sample = 0, 0, 0.0
         self.seconds, self.measuring_seconds = 0.0, 0.0
+
+    def keep_features(self, reading: Reading) -> dict[int, FeatureTable]:
+        """Computes what frozen columns hand over on every split whose inputs come again, as far as the memory goes.
+
+        Returns:
+            The tables of the training splits, by label; those of the other splits are kept with them.
+        """
+        self.reading, shelf = reading, Shelf(reading, self.session)
+        started = perf_counter()
+        tables = {}
+        for label, task in self.tasks.items() if self.budget.updates > self.budget.epoch else ():
+            if (table := shelf.table_of(task, task.train)) is not None:
+                tables[label] = table
+        synchronise(self.session.device)
+        self.feature_flops = sum(table.flops for table in tables.values())
+        self.feature_seconds = perf_counter() - started
+        with self._measuring():
+            self.recorder.splits, self.validating = (
+                [replace(split, features=shelf.table_of(split.task, split.samples)) for split in splits]
+                for splits in (self.recorder.splits, self.validating)
+            )
+        return tables
 
     def train(self, source: BatchSource) -> None:
         """All updates, or as many as early stopping allows; leaves the module in evaluation mode."""
@@ -104,7 +135,7 @@ class Run:
         stopping.restore()
         self.module.eval()
         synchronise(self.session.device)
-        self.seconds = perf_counter() - started - self.measuring_seconds
+        self.seconds = perf_counter() - started - self.measuring_seconds + self.feature_seconds
 
     def _pass(
         self,
@@ -140,7 +171,7 @@ class Run:
         return loss
 
     def _backward(self, batch: Batch, size: int) -> Tensor:
-        outputs = self.forward({label: part.x for label, part in batch.items()})
+        outputs = self._outputs(batch)
         losses = [
             self.tasks[label].objective.loss(outputs[label], part.y, self.training.label_smoothing)
             * (self.weights.get(label, 1.0) * len(part.y) / size)
@@ -150,16 +181,20 @@ class Run:
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
+    def _outputs(self, batch: Batch) -> Mapping[int, Tensor]:
+        if self.reading is None or any(part.past is None for part in batch.values()):
+            return self.forward({label: part.x for label, part in batch.items()})
+        return {label: self.reading.predict(part.x, part.past) for label, part in batch.items() if part.past}
+
     def _measure(self) -> None:
         with self._measuring():
-            self.recorder.measure(self.predict, self.updates)
+            self.recorder.measure(self.predict, self.updates, self.reading)
 
     def _validate(self) -> float:
-        tasks = [task for task in self.tasks.values() if len(task.val)]
-        if tasks:
+        if self.validating:
             with self._measuring():
                 size = self.session.measurement.evaluation_batch_size
-                self.validation.append(mean_loss(self.predict, tasks, self.session.device, size))
+                self.validation.append(mean_loss(self.predict, self.validating, self.reading, size))
         else:  # without waiting for the device: a pass may be a single update
             self.validation.append(nan)
         return self.validation[-1]
@@ -190,9 +225,11 @@ class Run:
             trainable=sum(parameter.numel() for parameter in self.parameters),
             updates=self.updates,
             samples=self.samples,
-            flops=self.flops_per_sample * self.samples,
+            flops=self.flops_per_sample * self.samples + self.feature_flops,
             seconds=self.seconds,
             measuring_seconds=self.measuring_seconds,
+            feature_flops=self.feature_flops,
+            feature_seconds=self.feature_seconds,
         )
 
     def _curves(self) -> tuple[LearningCurve, ...]:

@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from prognet.config import Measurement
 from prognet.seeds import derive_seed
 from prognet.streams.task import Samples, Task
 from prognet.training.batches import on_device
+from prognet.training.features import FeatureTable, Reading
 
 Predict = Callable[[Tensor, int], Tensor]
 """(inputs (B, *input_shape), task label) -> outputs (B, n_outputs)."""
@@ -29,24 +30,42 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Split:
+    """Samples of a task that are predicted again and again, on the device."""
+
+    task: Task
+    samples: Samples
+    features: FeatureTable | None = None
+    """What frozen columns hand over on them, where it is kept."""
+
+
 def outputs_of(predict: Predict, task: Task, samples: Samples, device: torch.device, batch_size: int) -> Tensor:
     """The outputs for a whole split, (N, n_outputs), on the device; call it within `evaluating`."""
-    data = on_device(samples, device)
-    batches = [
-        predict(task.normalisation(x.clone()), task.label)  # a copy, since a network may write into its input
-        for x in torch.split(data.x, batch_size)
-    ]
-    return torch.cat(batches)
+    return outputs_on(Split(task, on_device(samples, device)), predict, None, batch_size)
 
 
-def mean_loss(predict: Predict, tasks: Sequence[Task], device: torch.device, batch_size: int) -> float:
-    """The mean loss over the validation samples of all `tasks`; call it within `evaluating`."""
+def outputs_on(split: Split, predict: Predict, reading: Reading | None, batch_size: int) -> Tensor:
+    """The same, with what frozen columns hand over read from the split's table where it has one."""
+    outputs = []
+    for start in range(0, len(split.samples), batch_size):
+        chosen = slice(start, start + batch_size)
+        x = split.task.normalisation(split.samples.x[chosen].clone())  # a copy, since a network may write into it
+        if reading is None or split.features is None:
+            outputs.append(predict(x, split.task.label))
+        else:
+            outputs.append(reading.predict(x, split.features.take(chosen)))
+    return torch.cat(outputs)
+
+
+def mean_loss(predict: Predict, splits: Sequence[Split], reading: Reading | None, batch_size: int) -> float:
+    """The mean loss over the samples of all splits, NaN where there are none; call it within `evaluating`."""
     total, count = 0.0, 0
-    for task in tasks:
-        if len(task.val):
-            outputs = outputs_of(predict, task, task.val, device, batch_size)
-            total += task.objective.loss(outputs, task.val.y.to(device)).item() * len(task.val)
-            count += len(task.val)
+    for split in splits:
+        if len(split.samples):
+            outputs = outputs_on(split, predict, reading, batch_size)
+            total += split.task.objective.loss(outputs, split.samples.y).item() * len(split.samples)
+            count += len(split.samples)
     return total / count if count else float("nan")
 
 
@@ -56,28 +75,28 @@ class CurveRecorder:
     def __init__(
         self, tasks: Sequence[Task], total: int, measurement: Measurement, seed: int, device: torch.device
     ) -> None:
-        self._tasks, self._device, self._batch_size = tasks, device, measurement.evaluation_batch_size
-        self._due = measuring_points(total, measurement)
-        self._samples = [on_device(_part(task, measurement.curve_samples, seed), device) for task in tasks]
+        self._batch_size = measurement.evaluation_batch_size
+        self.due = measuring_points(total, measurement)
+        self.splits = [Split(task, on_device(_part(task, measurement.curve_samples, seed), device)) for task in tasks]
         self.updates: list[int] = []
         self._correct: list[list[Tensor]] = [[] for _ in tasks]
 
-    def measure(self, predict: Predict, update: int) -> None:
+    def measure(self, predict: Predict, update: int, reading: Reading | None = None) -> None:
         """Measures after `update` updates."""
         self.updates.append(update)
-        for task, samples, correct in zip(self._tasks, self._samples, self._correct, strict=True):
-            outputs = outputs_of(predict, task, samples, self._device, self._batch_size)
-            correct.append(task.objective.correct(outputs, samples.y).sum())
+        for split, correct in zip(self.splits, self._correct, strict=True):
+            outputs = outputs_on(split, predict, reading, self._batch_size)
+            correct.append(split.task.objective.correct(outputs, split.samples.y).sum())
 
     def is_due(self, update: int) -> bool:
         """Whether the curve has a point at this update."""
-        return update in self._due
+        return update in self.due
 
     def values(self) -> list[tuple[float, ...]]:
         """The accuracy of each task at `updates`."""
         return [
-            tuple((torch.stack(correct).cpu().double() / len(samples)).tolist())
-            for samples, correct in zip(self._samples, self._correct, strict=True)
+            tuple((torch.stack(correct).cpu().double() / len(split.samples)).tolist())
+            for split, correct in zip(self.splits, self._correct, strict=True)
         ]
 
 
@@ -98,15 +117,3 @@ def _part(task: Task, count: int, seed: int) -> Samples:
     generator = torch.Generator().manual_seed(derive_seed(seed, task.label, "curve"))
     chosen = torch.randperm(len(task.test), generator=generator)[:count]
     return Samples(task.test.x[chosen], task.test.y[chosen])
-
-
-@contextmanager
-def counting_flops() -> Iterator[FlopCounterMode]:
-    """Counts the floating point operations within the block, those of fused attention included."""
-    fast_path = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # the fused path hides its operations from the counter
-    try:
-        with FlopCounterMode(display=False) as counter:
-            yield counter
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast_path)

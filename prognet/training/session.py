@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
-from prognet.config import Measurement, Training
+from prognet.config import Execution, Measurement, Training
 from prognet.results import LearningCurve
 
 
@@ -23,6 +23,7 @@ class Session:
     measurement: Measurement
     seed: int
     device: torch.device
+    execution: Execution = field(default_factory=Execution)
     step: int = 0
     """Step of the schedule, counted from 0."""
     choice: Mapping[str, Any] | None = None
@@ -50,6 +51,10 @@ class FitRecord:
     """Operations of all forward and backward passes: counted in the first batch, in proportion to the samples."""
     seconds: float
     """Wall time without the measurements."""
+    feature_flops: float = 0.0
+    """Those of `flops` that went into features of frozen columns, which are computed once."""
+    feature_seconds: float = 0.0
+    """That part of `seconds`."""
     measuring_seconds: float
     """Wall time of learning curves and validation."""
 

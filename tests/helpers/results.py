@@ -148,6 +148,8 @@ def _cost(strategy: str, seed: int, step: int, group: Sequence[int], n_tasks: in
         samples=7_680 * len(group),
         training_flops=3 * forward * 7_680 * len(group),
         forward_flops=tuple(forward if task < seen else float("nan") for task in range(n_tasks)),
+        feature_flops=1e6 * step,
+        feature_seconds=0.05 * step,
         seconds=1.5 * len(group) + 0.1 * (derive_seed(seed, "seconds", strategy, step) % 7),
         evaluation_seconds=0.2,
         peak_memory=300_000_000 + 1_000_000 * step,

@@ -133,7 +133,9 @@ class ZeroAdapter(Adapter):
 
 
 def _untimed(result: RunResult) -> RunResult:
-    costs = tuple(replace(cost, seconds=0.0, evaluation_seconds=0.0, peak_memory=0) for cost in result.costs)
+    costs = tuple(
+        replace(cost, seconds=0.0, feature_seconds=0.0, evaluation_seconds=0.0, peak_memory=0) for cost in result.costs
+    )
     return replace(result, costs=costs)
 
 

@@ -24,9 +24,10 @@ MEASUREMENT_OPTIONS = [
     *("--lca-updates", "--curve-points", "--curve-samples", "--evaluation-batch-size"),
     *("--gates", "--gate-steps"),
 ]
+EXECUTION_OPTIONS = ["--feature-memory", "--feature-precision"]
 DEMO_OPTIONS = [
     *("--help", "--out", "--tuned"),
-    *(EXPERIMENT_OPTIONS + DIGITS_OPTIONS + TRAINING_OPTIONS + MEASUREMENT_OPTIONS),
+    *(EXPERIMENT_OPTIONS + DIGITS_OPTIONS + TRAINING_OPTIONS + MEASUREMENT_OPTIONS + EXECUTION_OPTIONS),
 ]
 TUNE_OPTIONS = [*(name for name in DEMO_OPTIONS if name != "--tuned"), "--trials", "--tasks"]
 

@@ -171,10 +171,10 @@ def test_other_data_under_the_same_name_are_refused(
 
 
 def test_a_folder_of_another_version_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_json(folder / "manifest.json", "prognet.folder", 2, {})
+    write_json(folder / "manifest.json", "prognet.folder", 3, {})
     before = content(folder)
     assert again(folder) == 2
-    assert "required version 1 of prognet.folder, found 2; it was written by another release" in capsys.readouterr().err
+    assert "required version 2 of prognet.folder, found 3; it was written by another release" in capsys.readouterr().err
     assert content(folder) == before
 
 

@@ -66,7 +66,7 @@ def test_another_shape_is_refused(steps: int, n_tasks: int, found: str) -> None:
 @pytest.mark.parametrize("damage", ["missing", "shape", "text"])
 def test_a_damaged_file_is_refused_by_its_name(damage: str, tmp_path: Any) -> None:
     (run,) = with_gates([make_run(n_tasks=2)])
-    document = {"schema": "prognet.result", "version": 1, **result_to_json(run)}
+    document = {"schema": "prognet.result", "version": 2, **result_to_json(run)}
     gate = document["gates"]["confidence"]
     if damage == "missing":
         del gate["parameters"]

@@ -16,6 +16,7 @@ MANIFEST = Manifest(
     backbone={"name": "mlp", "arguments": {"hidden": [8]}},
     training={"epochs": 2, "lr": 0.1},
     measurement={"lca_updates": 3},
+    execution={"feature_memory": 5},
     tuned={"progressive": {"epochs": 2, "lr": 0.5}},
     strategies=["progressive", "finetune"],
     seeds=[0, 2],
@@ -36,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 def test_what_was_written_is_read(folder: Path) -> None:
     assert read_manifest(folder) == MANIFEST
     document = json.loads((folder / "manifest.json").read_text())
-    assert (document["schema"], document["version"]) == ("prognet.folder", 1)
+    assert (document["schema"], document["version"]) == ("prognet.folder", 2)
 
 
 def test_an_empty_folder_takes_any_comparison(tmp_path: Path) -> None:
@@ -65,6 +66,7 @@ def test_a_comparison_is_made_larger(folder: Path) -> None:
         backbone=MANIFEST.backbone,
         training=MANIFEST.training,
         measurement=MANIFEST.measurement,
+        execution=MANIFEST.execution,
         tuned={"progressive": {"epochs": 2, "lr": 0.5}, "independent": {"epochs": 9}},
         strategies=["progressive", "finetune", "independent"],
         seeds=[0, 1, 2],
@@ -105,9 +107,9 @@ def test_another_comparison_is_refused_by_the_first_difference(
     [
         ("{", "required a prognet.folder file, found unreadable content"),
         ('{"schema": "prognet.result", "version": 1}', "required schema 'prognet.folder', found 'prognet.result'"),
-        ('{"schema": "prognet.folder", "version": 2}', "required version 1 of prognet.folder, found 2"),
-        ('{"schema": "prognet.folder", "version": 1}', "required the manifest of a comparison, found"),
-        ('{"schema": "prognet.folder", "version": 1, "novelty": 1}', "required the manifest of a comparison, found"),
+        ('{"schema": "prognet.folder", "version": 3}', "required version 2 of prognet.folder, found 3"),
+        ('{"schema": "prognet.folder", "version": 2}', "required the manifest of a comparison, found"),
+        ('{"schema": "prognet.folder", "version": 2, "novelty": 1}', "required the manifest of a comparison, found"),
     ],
 )
 def test_another_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -126,6 +128,14 @@ def test_a_missing_manifest_is_refused(tmp_path: Path) -> None:
 
 def test_a_manifest_notes_when_it_was_made() -> None:
     made = Manifest(
-        stream={}, backbone={}, training={}, measurement={}, strategies=[], seeds=[], orders=[], environment={}
+        stream={},
+        backbone={},
+        training={},
+        measurement={},
+        execution={},
+        strategies=[],
+        seeds=[],
+        orders=[],
+        environment={},
     ).created
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", made)

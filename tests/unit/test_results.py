@@ -51,7 +51,9 @@ def make_result(
         samples=16,
         training_flops=number,
         forward_flops=(number, nan),
+        feature_flops=number,
         seconds=number,
+        feature_seconds=number,
         evaluation_seconds=0.5,
         peak_memory=1024,
     )
@@ -153,8 +155,8 @@ def test_another_schema_version_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError) as caught:
         RunResult.load(tmp_path / RESULT_FILE)
     assert str(caught.value) == (
-        f"{tmp_path / RESULT_FILE}: required version 1 of prognet.result, found 2; it was written by another "
-        "release of prognet: read it with that one, or choose another folder."
+        f"{tmp_path / RESULT_FILE}: required version {VERSION} of prognet.result, found {VERSION + 1}; it was "
+        "written by another release of prognet: read it with that one, or choose another folder."
     )
 
 

@@ -15,10 +15,11 @@ from prognet.engine import MLPAdapter
 from prognet.engine.sites import Site
 from prognet.metrics import forgetting
 from prognet.results import RunResult
-from prognet.strategies import FineTune, Independent, MultiTask, Strategy, base
+from prognet.strategies import FineTune, Independent, MultiTask, Strategy
 from prognet.streams.stream import Stream
 from prognet.streams.task import Task
-from prognet.training import fit as training_fit
+from prognet.training.batches import Batch
+from prognet.training.loop import Run
 from tests.helpers.plain import assert_equal_numbers, assert_other_numbers
 from tests.helpers.runs import (
     FROZEN,
@@ -41,16 +42,13 @@ Batches = list[Mapping[int, Tensor]]
 def seen(monkeypatch: pytest.MonkeyPatch) -> Batches:
     """Every batch of inputs that a strategy is given to learn from, in order."""
     batches: Batches = []
-    original = training_fit
+    original = Run._backward
 
-    def recording(module: Any, forward: Any, *arguments: Any) -> Any:
-        def noting(inputs: Mapping[int, Tensor]) -> Any:
-            batches.append({label: x.clone() for label, x in inputs.items()})
-            return forward(inputs)
+    def noting(run: Run, batch: Batch, size: int) -> Tensor:
+        batches.append({label: part.x.clone() for label, part in batch.items()})
+        return original(run, batch, size)
 
-        return original(module, noting, *arguments)
-
-    monkeypatch.setattr(base, "fit", recording)
+    monkeypatch.setattr(Run, "_backward", noting)
     return batches
 
 

@@ -178,8 +178,8 @@ def test_a_missing_file_of_weights_is_named(tmp_path: Path) -> None:
     [
         ("{", "required a prognet.progress file, found unreadable content"),
         ('{"schema": "prognet.result", "version": 1}', "required schema 'prognet.progress', found 'prognet.result'."),
-        ('{"schema": "prognet.progress", "version": 99}', "required version 1 of prognet.progress, found 99"),
-        ('{"schema": "prognet.progress", "version": 1}', "required the progress of a run, found KeyError: 'tasks'"),
+        ('{"schema": "prognet.progress", "version": 99}', "required version 2 of prognet.progress, found 99"),
+        ('{"schema": "prognet.progress", "version": 2}', "required the progress of a run, found KeyError: 'tasks'"),
     ],
 )
 def test_a_damaged_progress_file_is_named(text: str, message: str, tmp_path: Path) -> None:

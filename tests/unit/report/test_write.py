@@ -36,7 +36,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     save(make_results(["progressive", "independent"], seeds=2, n_tasks=2), folder)
     write_json(
-        folder / "manifest.json", "prognet.folder", 1, {"command": ["prognet", "run", "demo"], "created": "today"}
+        folder / "manifest.json", "prognet.folder", 2, {"command": ["prognet", "run", "demo"], "created": "today"}
     )
     assert write_report(str(folder)) == folder / "report.html"
     return folder
@@ -96,7 +96,7 @@ def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
 
 def test_a_manifest_of_another_version_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     save(make_results(["progressive"], seeds=1, n_tasks=1), tmp_path)
-    write_json(tmp_path / "manifest.json", "prognet.folder", 2, {})
-    with pytest.raises(RunFolderError, match=re.escape("required version 1 of prognet.folder, found 2")):
+    write_json(tmp_path / "manifest.json", "prognet.folder", 3, {})
+    with pytest.raises(RunFolderError, match=re.escape("required version 2 of prognet.folder, found 3")):
         write_report(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"manifest.json", "runs"}

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from prognet.config import Measurement
 from prognet.streams.task import Samples
 from prognet.training import evaluating, fit, outputs_of
-from prognet.training.measuring import CurveRecorder, mean_loss, measuring_points
+from prognet.training.measuring import CurveRecorder, Split, mean_loss, measuring_points
 from tests.helpers.plain import assert_equal_numbers, plain_accuracy, plain_loss, plain_network
 from tests.helpers.runs import NORMED, PLAIN, TRAINING, make_session, modes
 from tests.helpers.streams import make_byte_stream, make_stream, make_task
@@ -158,7 +158,7 @@ def test_mean_loss_weighs_every_sample_alike() -> None:
     tasks = [replace(stream[0], val=stream[0].train), stream[1]]  # 40 and 10 samples
     network = plain_network(PLAIN, tasks[0])
     with evaluating(network):
-        found = mean_loss(lambda x, label: network(x), tasks, CPU, 16)
+        found = mean_loss(lambda x, label: network(x), [Split(task, task.val) for task in tasks], None, 16)
     required = (40 * plain_loss(network, tasks[0].val) + 10 * plain_loss(network, tasks[1].val)) / 50
     assert found == pytest.approx(required, rel=1e-6)
 
@@ -167,8 +167,9 @@ def test_mean_loss_leaves_out_tasks_without_validation_samples() -> None:
     with_some, without = make_task(0, 2), make_task(1, 2, n_val=0)
     network = plain_network(PLAIN, with_some)
     with evaluating(network):
-        found = mean_loss(lambda x, label: network(x), [with_some, without], CPU, 16)
-        assert isnan(mean_loss(lambda x, label: network(x), [without], CPU, 16))
+        splits = [Split(task, task.val) for task in (with_some, without)]
+        found = mean_loss(lambda x, label: network(x), splits, None, 16)
+        assert isnan(mean_loss(lambda x, label: network(x), splits[1:], None, 16))
     assert found == pytest.approx(plain_loss(network, with_some.val), rel=1e-6)
 
 
