@@ -30,6 +30,8 @@ BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 SEEDS = 5
 STRATEGIES = (
     "progressive",
+    "progressive-scratch",
+    "copytune",
     "independent",
     "independent-wide",
     "progressive-random",
