@@ -96,7 +96,10 @@ class Run:
         self.seconds, self.measuring_seconds = 0.0, 0.0
 
     def keep_features(self, reading: Reading) -> dict[int, FeatureTable]:
-        """Computes what frozen columns hand over on every split whose inputs come again, as far as the memory goes.
+        """Computes what frozen columns hand over on the splits, as far as the memory goes.
+
+        A training split of which training sees a part only has no table. One that is seen once has, since large batches
+        are cheaper than small ones.
 
         Returns:
             The tables of the training splits, by label; those of the other splits are kept with them.
@@ -104,7 +107,7 @@ class Run:
         self.reading, shelf = reading, Shelf(reading, self.session)
         started = perf_counter()
         tables = {}
-        for label, task in self.tasks.items() if self.budget.updates > self.budget.epoch else ():
+        for label, task in self.tasks.items() if self.budget.updates >= self.budget.epoch else ():
             if (table := shelf.table_of(task, task.train)) is not None:
                 tables[label] = table
         synchronise(self.session.device)
