@@ -17,6 +17,7 @@ _POOLS: dict[int, Callable[[Tensor, Any], Tensor]] = {
     2: functional.adaptive_avg_pool2d,
     3: functional.adaptive_avg_pool3d,
 }
+_CONVOLUTIONS: dict[int, Callable[..., Tensor]] = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 
 
 class Align(nn.Module):
@@ -52,14 +53,25 @@ class Align(nn.Module):
         Returns:
             (B, features, *positions), for tokens (B, *positions, features), for a vector (B, features).
         """
-        z = sources if isinstance(sources, Tensor) else self.prepare(sources)
+        z = self.join(sources)
         if not self.norms:
             return z
-        weight, bias = (torch.cat([getattr(norm, name) for norm in self.norms]) for name in ("weight", "bias"))
+        weight, bias = self.scale_and_shift()
         return z * weight + bias
 
+    def join(self, sources: Sequence[Tensor] | Tensor) -> Tensor:
+        """The same without scale and shift."""
+        return sources if isinstance(sources, Tensor) else self.prepare(sources)
+
+    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """What the norms learn, (features,) each."""
+        return (
+            torch.cat([norm.weight for norm in self.norms]),  # type: ignore[misc]
+            torch.cat([norm.bias for norm in self.norms]),  # type: ignore[misc]
+        )
+
     def prepare(self, sources: Sequence[Tensor]) -> Tensor:
-        """The same before scale and shift of the norms: all that is no matter of parameters."""
+        """All that is no matter of parameters: one tensor (B, *in_shape) per source -> one tensor."""
         if self.norms:
             sources = [_normed(h, norm) for h, norm in zip(sources, self.norms, strict=True)]
         if self.spatial:
@@ -107,7 +119,11 @@ class LinearLateral(Lateral):
 
 
 class MLPLateral(Lateral):
-    """a = U relu(V concat_j(alpha_j h_j) + c)."""
+    """a = U relu(V concat_j(alpha_j h_j) + c).
+
+    It is computed as U relu(V' concat_j h_j + c'), with alpha and what the norms learn multiplied into V' and c':
+    weights are smaller than batches, and no gradient with respect to what frozen columns said is needed.
+    """
 
     def __init__(self, align: Align, V: nn.Module, U: nn.Module, alpha: float) -> None:
         super().__init__()
@@ -118,12 +134,22 @@ class MLPLateral(Lateral):
         return self.align.prepare(sources)
 
     def forward(self, sources: Sequence[Tensor] | Tensor) -> Tensor:
-        h: Tensor = self.align(sources)
-        per_feature = _repeated(self.alpha, self.align.sizes)  # (features,)
-        if self.align.dim == 1:
-            per_feature = per_feature.view(-1, *[1] * (h.ndim - 2))  # (features, 1, ...)
-        out: Tensor = self.U(torch.relu(self.V(h * per_feature)))
+        z = self.align.join(sources)  # (B, features, *positions), tokens (B, *positions, features)
+        V, c = self._scaled()
+        hidden = functional.linear(z, V, c) if V.ndim == 2 else _CONVOLUTIONS[V.ndim - 2](z, V, c)
+        out: Tensor = self.U(torch.relu(hidden))
         return out
+
+    def _scaled(self) -> tuple[Tensor, Tensor]:
+        """V' (hidden, features, *1) and c' (hidden,)."""
+        V, c = self.V.weight, self.V.bias
+        assert isinstance(V, Tensor) and isinstance(c, Tensor)
+        scale = _repeated(self.alpha, self.align.sizes)  # (features,)
+        if self.align.norms:
+            weight, bias = self.align.scale_and_shift()
+            c = c + V @ (scale * bias)
+            scale = scale * weight
+        return V * scale.view(-1, *[1] * (V.ndim - 2)), c
 
 
 def _normed(h: Tensor, norm: nn.Module) -> Tensor:

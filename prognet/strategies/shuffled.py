@@ -46,12 +46,12 @@ class ShuffledAlign(Align):
     def __init__(self, align: Align) -> None:
         super().__init__(align.sizes, align.spatial, align.flatten, tuple(align.norms))
 
-    def forward(self, sources: Sequence[Tensor] | Tensor) -> Tensor:
+    def join(self, sources: Sequence[Tensor] | Tensor) -> Tensor:
         """What `Align` makes of a permuted batch; what is prepared is in the order of the batch.
 
         The permutation is the same for all sources, and depends on the size of the batch alone: a random cycle.
         """
-        joined = super().forward(sources)
+        joined = super().join(sources)
         n = len(joined)
         cycle = torch.randperm(n, generator=torch.Generator().manual_seed(n))  # (B,)
         order = torch.empty_like(cycle).scatter_(0, cycle, cycle.roll(1)).to(joined.device)  # (B,)

@@ -60,11 +60,11 @@ def test_a_head_alone_has_no_backward_pass_through_the_trunk() -> None:
 
 
 def test_a_second_column_runs_the_frozen_one_once_and_forward_only() -> None:
-    # equation 2 at both sites: V 8 -> 8 and U 8 -> 6, then V 6 -> 6 and U 6 -> 5; alpha learns, so V's input has a
-    # gradient, and every product of the adapters is one of three; the first column runs once in two epochs
-    adapters = 2 * (8 * 8 + 8 * 6 + 6 * 6 + 6 * 5)
-    second = forward_of(2) + forward_of(5) + adapters
-    trained = forward_of(2) / 2 + training_of(forward_of(5)) + 3 * adapters
+    # equation 2 at both sites: V 8 -> 8 and U 8 -> 6, then V 6 -> 6 and U 6 -> 5; alpha is multiplied into V, so what V
+    # reads needs no gradient, and its product is one of two; the first column runs once in two epochs
+    V, U = 2 * (8 * 8 + 6 * 6), 2 * (8 * 6 + 6 * 5)
+    second = forward_of(2) + forward_of(5) + V + U
+    trained = forward_of(2) / 2 + training_of(forward_of(5)) + 2 * V + 3 * U
     assert costs(from_scratch(PLAIN)) == [
         ([forward_of(2)], training_of(forward_of(2))),
         ([forward_of(2), second], trained),
