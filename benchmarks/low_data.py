@@ -8,7 +8,7 @@ other draws and seeds, with a plain tensor loop.
     python benchmarks/low_data.py --root DATA [--runs runs/low-data] [--per-class 5 40 400]
 
 DATA holds MNIST as torchvision lays it out. The runs are kept, so that the script goes on where it was stopped. It
-writes `benchmarks/results/low-data.json` and `benchmarks/results/low-data.md`.
+writes `benchmarks/results/low-data.json` and `benchmarks/results/low-data.md`, and the tables of docs/start.md.
 """
 
 import json
@@ -26,6 +26,7 @@ from prognet.results import Results, RunResult, load_results, to_json
 from prognet.statistics import paired_difference, t_interval
 
 HERE = Path(__file__).parent
+PAGE, BEGIN, END = HERE.parent / "docs" / "start.md", "<!-- results:begin -->", "<!-- results:end -->"
 SEEDS, BETA = 10, 10
 OURS, REFERENCE, UNRELATED = "progressive", "independent", "permuted"
 STRATEGIES = (
@@ -64,7 +65,16 @@ def main(arguments: Arguments) -> None:
             tables.append(table(results, per_class, task_order))
             content.append(plain(results, per_class, task_order))
     write_atomically(HERE / "results" / "low-data.md", "\n".join(tables).encode())
+    fill_page("\n".join(tables))
     write_atomically(HERE / "results" / "low-data.json", (json.dumps(to_json(content)) + "\n").encode())
+
+
+def fill_page(text: str) -> None:
+    """Puts the tables between the markers of docs/start.md."""
+    page = PAGE.read_text(encoding="utf-8")
+    before, rest = page.split(BEGIN)
+    _, after = rest.split(END)
+    write_atomically(PAGE, f"{before}{BEGIN}\n{text}{END}{after}".encode())
 
 
 def carried_out(arguments: Arguments, per_class: int, task_order: str) -> Results:
