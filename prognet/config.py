@@ -14,7 +14,8 @@ Schedule = Literal["constant", "cosine", "linear"]
 Heads = Literal["per-task", "shared"]
 GateName = Literal["confidence", "entropy", "autoencoder"]
 GateSteps = Literal["last", "every"]
-Precision = Literal["float32", "bfloat16", "float16"]
+Precision = Literal["float32", "bfloat16"]
+FeaturePrecision = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,16 +136,21 @@ class Measurement:
 
 @dataclass(frozen=True, kw_only=True)
 class Execution:
-    """How a run is computed: what changes its speed, and its numbers by rounding at most, but for `feature_precision`.
+    """How a run is computed: what changes its speed, and of its numbers the rounding.
 
     Raises:
         ConfigError: when a value is out of its range.
     """
 
+    precision: Precision = "float32"
+    """Of products and convolutions, in training and evaluation: `"bfloat16"` is torch's autocast. Parameters, losses
+    and metrics stay in single precision."""
+    channels_last: bool = False
+    """Whether the weights of 2-d convolutions lie with their channels last, which is faster on some hardware."""
     feature_memory: int = 1024
     """MiB on the device for what frozen columns hand over, computed once a task; what needs more is computed in every
     update, as with 0."""
-    feature_precision: Precision = "float32"
+    feature_precision: FeaturePrecision = "float32"
     """In which it is kept. The smaller types take half of the memory, and round what the laterals read."""
 
     def __post_init__(self) -> None:
@@ -154,8 +160,10 @@ class Execution:
             "a whole number of MiB, at least 0",
             self.feature_memory,
         )
-        known = get_args(Precision)
-        _require(self.feature_precision in known, "feature_precision", f"one of {known}", self.feature_precision)
+        for name, kind in (("precision", Precision), ("feature_precision", FeaturePrecision)):
+            value = getattr(self, name)
+            _require(value in get_args(kind), name, f"one of {get_args(kind)}", value)
+        _require(isinstance(self.channels_last, bool), "channels_last", "True or False", self.channels_last)
 
 
 def _whole(value: object) -> bool:

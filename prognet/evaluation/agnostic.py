@@ -15,8 +15,9 @@ from prognet.results import RunResult
 from prognet.strategies import Strategy
 from prognet.streams.objectives import Classification
 from prognet.streams.task import Task
-from prognet.training import Predict, Session, count_parameters, evaluating
+from prognet.training import Predict, Session, computing, count_parameters, evaluating
 from prognet.training.batches import on_device
+from prognet.training.measuring import single
 
 
 class Gates(nn.ModuleDict):
@@ -67,7 +68,7 @@ class Gates(nn.ModuleDict):
     ) -> dict[str, tuple[list[float], Counts | None]]:
         accuracy = {name: [float("nan")] * len(stream) for name in self}
         confusion = {name: np.zeros((len(stream), len(stream)), dtype=np.int64) for name in self}
-        with evaluating(learner):
+        with evaluating(learner), computing(session):
             for label in learned:
                 counted = infer(learner.predict, self._gates(), stream, label, learned, session)
                 for name, (counts, correct) in counted.items():
@@ -114,7 +115,7 @@ def infer(
     size = session.measurement.evaluation_batch_size
     for x, y in zip(torch.split(data.x, size), torch.split(data.y, size), strict=True):
         inputs = task.normalisation(x.clone())  # a stream has one normalisation: it says nothing about the task
-        outputs = {label: predict(inputs.clone(), label) for label in learned}  # a network may write into its input
+        outputs = {label: single(predict(inputs.clone(), label)) for label in learned}  # it may write into its input
         found = {label: names[label].to(x.device)[outputs[label].argmax(dim=1)] for label in learned}  # (B,) each
         truth = names[true].to(x.device)[y]  # (B,)
         for name, gate in gates.items():

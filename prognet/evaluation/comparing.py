@@ -99,7 +99,7 @@ def grid(
     target = resolve_device(device)
     streams = _Streams(make_stream)
     first = streams.of(orders[0], seeds[0])
-    session = Session(training=training, measurement=measurement, seed=seeds[0], device=target)
+    session = Session(training=training, measurement=measurement, execution=execution, seed=seeds[0], device=target)
     for strategy in strategies:
         for seed in seeds:
             check_request(strategy, first, tuned.get(strategy.name, training), seed)

@@ -25,7 +25,7 @@ from prognet.strategies import Strategy, describe_strategy
 from prognet.streams.schedules import Schedule
 from prognet.streams.stream import Stream
 from prognet.streams.task import Task
-from prognet.training import Session, count_parameters, evaluating, outputs_of
+from prognet.training import Session, computing, count_parameters, evaluating, outputs_of
 from prognet.training.session import ignore_progress
 
 
@@ -205,7 +205,7 @@ def evaluate(
         By name of the metric, one value for each task of the stream, NaN for those not learned.
     """
     rows: dict[str, list[float]] = {}
-    with evaluating(learner):
+    with evaluating(learner), computing(session):
         for label in learned:
             task = stream[label]
             outputs = outputs_of(

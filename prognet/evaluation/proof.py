@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from prognet.backbones import BackboneSpecification, describe_backbone
-from prognet.config import Measurement, Training
+from prognet.config import Execution, Measurement, Training
 from prognet.engine import ProgressiveNetwork
 from prognet.engine.digest import fingerprints, first_difference
 from prognet.engine.evidence import Agreement, agreement, outputs_of, read_evidence, setting_of
@@ -180,7 +180,11 @@ def _rebuilt(result: RunResult, backbone: Backbone) -> Strategy:
     """The networks of a run, untrained, as its configuration describes them."""
     strategy = strategy_from(result.config["strategy"], backbone)
     session = Session(
-        training=Training(epochs=0), measurement=Measurement(), seed=result.seed, device=torch.device("cpu")
+        training=Training(epochs=0),
+        measurement=Measurement(),
+        seed=result.seed,
+        device=torch.device("cpu"),
+        execution=Execution(**result.config["execution"]),  # bits depend on the layout
     )
     tasks = [outline_of(summary, Classification(summary.n_classes)) for summary in result.tasks]
     return rebuild(strategy, tasks, result.schedule, session, result.choices)

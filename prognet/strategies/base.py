@@ -118,7 +118,8 @@ class Strategy(nn.Module, ABC):
         """
         session = self.current_session()
         with seeded(derive_seed(session.seed, task.label, purpose), session.device):
-            return network_for(self.backbone, task, width).to(session.device)
+            network = network_for(self.backbone, task, width).to(session.device)
+        return network.to(memory_format=torch.channels_last) if session.execution.channels_last else network
 
     def fit(
         self,

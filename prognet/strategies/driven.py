@@ -24,7 +24,7 @@ from prognet.strategies.repairs import with_repairs
 from prognet.strategies.routing import cross_entropy, route
 from prognet.streams.bridge import benchmark_of, import_avalanche
 from prognet.streams.task import Task
-from prognet.training import FitRecord, Forward, Predict, Session, counting_flops
+from prognet.training import FitRecord, Forward, Predict, Session, computing, counting_flops
 from prognet.training.batches import Batch, BatchSource, EndlessOrder, Part
 from prognet.training.budget import Budget
 from prognet.training.loop import Run, synchronise
@@ -116,7 +116,7 @@ class AvalancheRun(Run):
     def _update(self, batch: Batch, optimiser: torch.optim.Optimizer) -> Tensor:
         (part,) = batch.values()
         mini_batch = self.agent.mini_batch(part)
-        with counting_flops() if self.updates == 0 else nullcontext() as counter:
+        with counting_flops() if self.updates == 0 else nullcontext() as counter, computing(self.session):
             loss = self.agent.update(mini_batch, optimiser)
         size = len(mini_batch[0])
         if counter is not None:

@@ -11,4 +11,5 @@ from prognet.training.measuring import evaluating as evaluating
 from prognet.training.measuring import outputs_of as outputs_of
 from prognet.training.session import FitRecord as FitRecord
 from prognet.training.session import Session as Session
+from prognet.training.session import computing as computing
 from prognet.training.session import seeded as seeded

@@ -19,9 +19,9 @@ from prognet.training.batches import Batch, BatchSource, Sampling, on_device
 from prognet.training.budget import Budget, budget_of
 from prognet.training.features import FeatureTable, Reading, Shelf
 from prognet.training.flops import counting_flops
-from prognet.training.measuring import CurveRecorder, Predict, Split, evaluating, mean_loss
+from prognet.training.measuring import CurveRecorder, Predict, Split, evaluating, mean_loss, single
 from prognet.training.optimisers import make_optimiser, make_schedule
-from prognet.training.session import FitRecord, Session, seeded
+from prognet.training.session import FitRecord, Session, computing, seeded
 
 Forward = Callable[[Mapping[int, Tensor]], Mapping[int, Tensor]]
 """Task label -> inputs (b, *input_shape), to task label -> outputs (b, n_outputs)."""
@@ -107,9 +107,10 @@ class Run:
         self.reading, shelf = reading, Shelf(reading, self.session)
         started = perf_counter()
         tables = {}
-        for label, task in self.tasks.items() if self.budget.updates >= self.budget.epoch else ():
-            if (table := shelf.table_of(task, task.train)) is not None:
-                tables[label] = table
+        with computing(self.session):
+            for label, task in self.tasks.items() if self.budget.updates >= self.budget.epoch else ():
+                if (table := shelf.table_of(task, task.train)) is not None:
+                    tables[label] = table
         synchronise(self.session.device)
         self.feature_flops = sum(table.flops for table in tables.values())
         self.feature_seconds = perf_counter() - started
@@ -174,9 +175,10 @@ class Run:
         return loss
 
     def _backward(self, batch: Batch, size: int) -> Tensor:
-        outputs = self._outputs(batch)
+        with computing(self.session):
+            outputs = self._outputs(batch)
         losses = [
-            self.tasks[label].objective.loss(outputs[label], part.y, self.training.label_smoothing)
+            self.tasks[label].objective.loss(single(outputs[label]), part.y, self.training.label_smoothing)
             * (self.weights.get(label, 1.0) * len(part.y) / size)
             for label, part in batch.items()
         ]
@@ -207,7 +209,7 @@ class Run:
         """Evaluation mode for a moment, with the time it takes booked apart."""
         synchronise(self.session.device)
         started = perf_counter()
-        with evaluating(self.module):
+        with evaluating(self.module), computing(self.session):
             yield
         synchronise(self.session.device)
         self.measuring_seconds += perf_counter() - started

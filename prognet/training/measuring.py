@@ -55,7 +55,12 @@ def outputs_on(split: Split, predict: Predict, reading: Reading | None, batch_si
             outputs.append(predict(x, split.task.label))
         else:
             outputs.append(reading.predict(x, split.features.take(chosen)))
-    return torch.cat(outputs)
+    return single(torch.cat(outputs))
+
+
+def single(outputs: Tensor) -> Tensor:
+    """Outputs of lower precision in single precision."""
+    return outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs
 
 
 def mean_loss(predict: Predict, splits: Sequence[Split], reading: Reading | None, batch_size: int) -> float:

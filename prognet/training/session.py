@@ -60,6 +60,16 @@ class FitRecord:
 
 
 @contextmanager
+def computing(session: Session) -> Iterator[None]:
+    """Within the block products are computed in the precision that the session asks for."""
+    if session.execution.precision == "float32":
+        yield
+        return
+    with torch.autocast(session.device.type, dtype=getattr(torch, session.execution.precision)):
+        yield
+
+
+@contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Within the block every torch generator starts from `seed`; afterwards all are as they were before."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):

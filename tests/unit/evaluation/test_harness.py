@@ -92,7 +92,12 @@ def test_a_result_says_what_was_run() -> None:
             "gates": ["confidence", "entropy"],
             "gate_steps": "last",
         },
-        "execution": {"feature_memory": 1024, "feature_precision": "float32"},
+        "execution": {
+            "precision": "float32",
+            "channels_last": False,
+            "feature_memory": 1024,
+            "feature_precision": "float32",
+        },
         "seed": 3,
         "order": 0,
         "draw": None,
