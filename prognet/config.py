@@ -11,6 +11,7 @@ from prognet.errors import ConfigError
 
 Optimiser = Literal["adam", "adamw", "sgd", "rmsprop"]
 Schedule = Literal["constant", "cosine", "linear"]
+Augmentation = Literal["flip", "crop"]
 Heads = Literal["per-task", "shared"]
 GateName = Literal["confidence", "entropy", "autoencoder"]
 GateSteps = Literal["last", "every"]
@@ -50,6 +51,9 @@ class Training:
     """Mass of the target distribution spread uniformly over the task's own classes."""
     clip_norm: float | None = None
     """Largest L2 norm of a gradient step; None leaves gradients as they are."""
+    augment: tuple[Augmentation, ...] = ()
+    """What happens to images while they are learned, drawn anew for every image: flip mirrors one half of them from
+    left to right; crop shifts each by up to an eighth of its size, with black where nothing is left."""
     patience: int | None = None
     """Early stopping: epochs without a lower loss on the *validation* split before training stops and the best
     parameters are restored; None trains for all epochs."""
@@ -93,6 +97,12 @@ class Training:
             "None or a whole number, at least 1",
             self.patience,
         )
+        _require(
+            _some_of(self.augment, Augmentation),
+            "augment",
+            f"a tuple of {get_args(Augmentation)}, none of them twice",
+            self.augment,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,10 +133,8 @@ class Measurement:
         for name in ("curve_samples", "evaluation_batch_size"):
             value = getattr(self, name)
             _require(_whole(value) and value >= 1, name, "a whole number, at least 1", value)
-        gates: object = self.gates
-        known = isinstance(gates, tuple) and set(gates) <= set(get_args(GateName))
         _require(
-            known and len(set(self.gates)) == len(self.gates),
+            _some_of(self.gates, GateName),
             "gates",
             f"a tuple of {get_args(GateName)}, none of them twice",
             self.gates,
@@ -164,6 +172,11 @@ class Execution:
             value = getattr(self, name)
             _require(value in get_args(kind), name, f"one of {get_args(kind)}", value)
         _require(isinstance(self.channels_last, bool), "channels_last", "True or False", self.channels_last)
+
+
+def _some_of(values: object, kind: object) -> bool:
+    """Whether it is a tuple of different ones among the words of a literal type."""
+    return isinstance(values, tuple) and set(values) <= set(get_args(kind)) and len(set(values)) == len(values)
 
 
 def _whole(value: object) -> bool:

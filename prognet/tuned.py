@@ -63,8 +63,13 @@ def read_tuned(path: Path) -> dict[str, Training]:
     """
     document = read_json(path, SCHEMA, VERSION)
     try:
-        return {name: Training(**choice["training"]) for name, choice in document["strategies"].items()}
+        return {name: _training_from(choice["training"]) for name, choice in document["strategies"].items()}
     except (KeyError, TypeError, AttributeError, ConfigError) as error:
         raise RunFolderError(
             f"{path}: required the choices of a search, found {type(error).__name__}: {error}."
         ) from error
+
+
+def _training_from(document: Mapping[str, Any]) -> Training:
+    """The settings that were written as JSON, which knows no tuples."""
+    return Training(**{**document, "augment": tuple(document["augment"])})

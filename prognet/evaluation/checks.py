@@ -26,14 +26,25 @@ def check_request(strategy: object, stream: Stream, training: Training, seed: ob
 
     Raises:
         ConfigError: when the strategy is none, or has learned before, when early stopping has nothing to look at, when
-            the seed is no whole number, or when the strategy cannot learn these tasks as it was asked to.
+            there are no images to augment, when the seed is no whole number, or when the strategy cannot learn these
+            tasks as it was asked to.
     """
     _check_strategy(strategy)
     _check_validation(stream, training)
+    _check_images(stream, training)
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise ConfigError(f"seed: required a whole number, at least 0, found {seed!r}.")
     if isinstance(strategy, Strategy):
         deepcopy(strategy).prepare([task.outline() for task in stream])
+
+
+def _check_images(stream: Stream, training: Training) -> None:
+    for task in stream:
+        if training.augment and len(task.input_shape) != 3:
+            raise ConfigError(
+                f"augment: required images (C, H, W), found inputs {task.input_shape} in task {task.label} "
+                f"({task.name!r}); leave it out."
+            )
 
 
 def names_of(strategies: Sequence[Strategy]) -> list[str]:

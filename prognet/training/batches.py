@@ -13,9 +13,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from prognet.config import Augmentation
 from prognet.engine.prepared import Prepared
 from prognet.seeds import derive_seed
 from prognet.streams.task import Samples, Task
+from prognet.training.augmentation import augmented
 from prognet.training.features import FeatureTable
 
 Sampling = Literal["balanced", "proportional"]
@@ -73,6 +75,7 @@ class BatchSource:
         seed: seed of the orders.
         device: where the samples lie.
         features: of some tasks, by label, what frozen columns hand over on the training samples.
+        augment: what happens to the images of a batch.
     """
 
     def __init__(
@@ -83,8 +86,9 @@ class BatchSource:
         seed: int,
         device: torch.device,
         features: Mapping[int, FeatureTable] | None = None,
+        augment: Sequence[Augmentation] = (),
     ) -> None:
-        self._tasks, self._quotas, self._features = tasks, quotas, features or {}
+        self._tasks, self._quotas, self._features, self._augment = tasks, quotas, features or {}, augment
         self._shares = shares(quotas, n_batches)
         self._data = [on_device(task.train, device) for task in tasks]
         self._orders = [
@@ -113,7 +117,7 @@ class BatchSource:
     def _part(self, task: Task, samples: Samples, chosen: Tensor) -> Part:
         table = self._features.get(task.label)
         past = None if table is None else table.take(chosen)
-        return Part(task.normalisation(samples.x[chosen]), samples.y[chosen], past)
+        return Part(task.normalisation(augmented(samples.x[chosen], self._augment)), samples.y[chosen], past)
 
 
 class EndlessOrder:

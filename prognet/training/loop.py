@@ -63,7 +63,8 @@ def fit(
         module.eval()
         return run.record()
     features = {} if reading is None else run.keep_features(reading)
-    source = BatchSource(tasks, budget.quotas, budget.round, session.seed, session.device, features)
+    augment = session.training.augment
+    source = BatchSource(tasks, budget.quotas, budget.round, session.seed, session.device, features, augment)
     with seeded(derive_seed(session.seed, tasks[0].label, "training"), session.device):
         run.train(source)
     return run.record()
@@ -98,8 +99,8 @@ class Run:
     def keep_features(self, reading: Reading) -> dict[int, FeatureTable]:
         """Computes what frozen columns hand over on the splits, as far as the memory goes.
 
-        A training split of which training sees a part only has no table. One that is seen once has, since large batches
-        are cheaper than small ones.
+        A training split of which training sees a part only has no table, nor has one that is augmented. One that is
+        seen once has, since large batches are cheaper than small ones.
 
         Returns:
             The tables of the training splits, by label; those of the other splits are kept with them.
@@ -108,7 +109,8 @@ class Run:
         started = perf_counter()
         tables = {}
         with computing(self.session):
-            for label, task in self.tasks.items() if self.budget.updates >= self.budget.epoch else ():
+            again = self.budget.updates >= self.budget.epoch and not self.training.augment
+            for label, task in self.tasks.items() if again else ():
                 if (table := shelf.table_of(task, task.train)) is not None:
                     tables[label] = table
         synchronise(self.session.device)

@@ -18,7 +18,7 @@ DIGITS_OPTIONS = ["--n-tasks", "--validation", "--heads", "--class-order"]
 TRAINING_OPTIONS = [
     *("--epochs", "--updates", "--first-updates", "--batch-size", "--first-batch-size"),
     *("--optimiser", "--lr", "--momentum", "--weight-decay"),
-    *("--schedule", "--label-smoothing", "--clip-norm", "--patience"),
+    *("--schedule", "--label-smoothing", "--clip-norm", "--augment", "--patience"),
 ]
 MEASUREMENT_OPTIONS = [
     *("--lca-updates", "--curve-points", "--curve-samples", "--evaluation-batch-size"),

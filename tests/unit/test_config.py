@@ -51,6 +51,9 @@ BAD_TRAINING: list[tuple[str, Any, str]] = [
     ("clip_norm", inf, "None or a finite number above 0"),
     ("clip_norm", "1", "None or a finite number above 0"),
     ("patience", 0, "None or a whole number, at least 1"),
+    ("augment", ("turn",), "a tuple of ('flip', 'crop'), none of them twice"),
+    ("augment", ("flip", "flip"), "a tuple of ('flip', 'crop'), none of them twice"),
+    ("augment", "flip", "a tuple of ('flip', 'crop'), none of them twice"),
     ("patience", False, "None or a whole number, at least 1"),
 ]
 

@@ -10,7 +10,7 @@ from prognet.errors import RunFolderError
 from prognet.tuned import Choice, Tuned, read_tuned, write_tuned
 
 FIRST = Training(epochs=3, lr=0.01)
-SECOND = Training(epochs=3, lr=0.1, weight_decay=1e-4, optimiser="sgd", clip_norm=1.0)
+SECOND = Training(epochs=3, lr=0.1, weight_decay=1e-4, optimiser="sgd", clip_norm=1.0, augment=("flip",))
 TUNED = Tuned(
     stream={"name": "blobs", "arguments": {"n": 2}, "order": 0, "tasks": 2},
     seeds=[0, 1],

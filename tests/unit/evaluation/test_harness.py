@@ -82,6 +82,7 @@ def test_a_result_says_what_was_run() -> None:
             "schedule": "constant",
             "label_smoothing": 0.0,
             "clip_norm": None,
+            "augment": [],
             "patience": None,
         },
         "measurement": {
