@@ -72,4 +72,4 @@ def read_tuned(path: Path) -> dict[str, Training]:
 
 def _training_from(document: Mapping[str, Any]) -> Training:
     """The settings that were written as JSON, which knows no tuples."""
-    return Training(**{**document, "augment": tuple(document["augment"])})
+    return Training(**{**document, "augment": tuple(document.get("augment", ()))})
