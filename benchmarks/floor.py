@@ -49,13 +49,13 @@ class Floor:
 
     def update(self, chosen: Tensor) -> None:
         """One update on the chosen samples."""
-        h = self.x[chosen].flatten(1).float().div_(255)  # (b, D)
+        h = self.x.index_select(0, chosen).flatten(1).float().div_(255)  # (b, D)
         for place, (weight, bias) in enumerate(self.layers):
             out = functional.linear(h, weight, bias)
             if place in self.laterals:
                 out = out + self._lateral(place, chosen)
             h = out if place == len(self.layers) - 1 else torch.relu(out)
-        loss = functional.cross_entropy(h, self.y[chosen])
+        loss = functional.cross_entropy(h, self.y.index_select(0, chosen))
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
@@ -63,7 +63,9 @@ class Floor:
     def _lateral(self, place: int, chosen: Tensor) -> Tensor:
         V, c, U, alpha = self.laterals[place]
         scale = alpha.unsqueeze(1).expand(-1, V.shape[1] // len(alpha)).reshape(-1)
-        return functional.linear(torch.relu(functional.linear(self.rows[place][chosen], V * scale, c)), U)
+        return functional.linear(
+            torch.relu(functional.linear(self.rows[place].index_select(0, chosen), V * scale, c)), U
+        )
 
 
 def _own(*tensors: Tensor) -> Sequence[Tensor]:

@@ -117,7 +117,8 @@ class BatchSource:
     def _part(self, task: Task, samples: Samples, chosen: Tensor) -> Part:
         table = self._features.get(task.label)
         past = None if table is None else table.take(chosen)
-        return Part(task.normalisation(augmented(samples.x[chosen], self._augment)), samples.y[chosen], past)
+        x = augmented(samples.x.index_select(0, chosen), self._augment)  # several times as fast as samples.x[chosen]
+        return Part(task.normalisation(x), samples.y.index_select(0, chosen), past)
 
 
 class EndlessOrder:

@@ -38,7 +38,9 @@ class FeatureTable:
 
     def take(self, chosen: Tensor | slice) -> Prepared:
         """The rows of some samples, in single precision."""
-        return self.rows.map(lambda h: h[chosen].float())
+        if isinstance(chosen, slice):
+            return self.rows.map(lambda h: h[chosen].float())
+        return self.rows.map(lambda h: h.index_select(0, chosen).float())  # several times as fast as h[chosen]
 
 
 class Shelf:
