@@ -155,6 +155,9 @@ class Execution:
     and metrics stay in single precision."""
     channels_last: bool = False
     """Whether the weights of 2-d convolutions lie with their channels last, which is faster on some hardware."""
+    data_memory: int = 4096
+    """MiB of a device other than the CPU for the training samples of one task; a larger split stays in host memory, and
+    its batches are gathered there ahead of time."""
     feature_memory: int = 1024
     """MiB on the device for what frozen columns hand over, computed once a task; what needs more is computed in every
     update, as with 0."""
@@ -162,12 +165,9 @@ class Execution:
     """In which it is kept. The smaller types take half of the memory, and round what the laterals read."""
 
     def __post_init__(self) -> None:
-        _require(
-            _whole(self.feature_memory) and self.feature_memory >= 0,
-            "feature_memory",
-            "a whole number of MiB, at least 0",
-            self.feature_memory,
-        )
+        for name in ("data_memory", "feature_memory"):
+            value = getattr(self, name)
+            _require(_whole(value) and value >= 0, name, "a whole number of MiB, at least 0", value)
         for name, kind in (("precision", Precision), ("feature_precision", FeaturePrecision)):
             value = getattr(self, name)
             _require(value in get_args(kind), name, f"one of {get_args(kind)}", value)

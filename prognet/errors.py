@@ -76,6 +76,10 @@ class AdapterSizeWarning(UserWarning):
     """The adapters of a column are larger than the column itself."""
 
 
+class HostMemoryWarning(UserWarning):
+    """The samples of a task are larger than what may lie on the device."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
     """The error for a name that is not known, with the nearest known one as a suggestion.
 

@@ -1,7 +1,7 @@
 """The one training loop of all strategies."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from itertools import islice
 from math import nan
@@ -17,7 +17,7 @@ from prognet.seeds import derive_seed
 from prognet.streams.task import Task
 from prognet.training.batches import Batch, BatchSource, Sampling, on_device
 from prognet.training.budget import Budget, budget_of
-from prognet.training.features import FeatureTable, Reading, Shelf
+from prognet.training.features import MIB, FeatureTable, Reading, Shelf
 from prognet.training.flops import counting_flops
 from prognet.training.measuring import CurveRecorder, Predict, Split, evaluating, mean_loss, single
 from prognet.training.optimisers import make_optimiser, make_schedule
@@ -63,8 +63,8 @@ def fit(
         module.eval()
         return run.record()
     features = {} if reading is None else run.keep_features(reading)
-    augment = session.training.augment
-    source = BatchSource(tasks, budget.quotas, budget.round, session.seed, session.device, features, augment)
+    room, augment = session.execution.data_memory * MIB, session.training.augment
+    source = BatchSource(tasks, budget.quotas, budget.round, session.seed, session.device, room, features, augment)
     with seeded(derive_seed(session.seed, tasks[0].label, "training"), session.device):
         run.train(source)
     return run.record()
@@ -130,12 +130,12 @@ class Run:
         stopping = _EarlyStopping(self.module, self.training.patience)
         started = perf_counter()
         self._measure()
-        batches = source.rounds()
-        while self.updates < self.budget.updates:
-            size = min(self.budget.epoch, self.budget.updates - self.updates)
-            self._pass(islice(batches, size), optimiser, schedule)
-            if stopping.is_over(self._validate()):
-                break
+        with closing(source.rounds()) as batches:
+            while self.updates < self.budget.updates:
+                size = min(self.budget.epoch, self.budget.updates - self.updates)
+                self._pass(islice(batches, size), optimiser, schedule)
+                if stopping.is_over(self._validate()):
+                    break
         if self.updates != self.recorder.updates[-1]:  # stopped early
             self._measure()
         stopping.restore()

@@ -32,7 +32,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Split:
-    """Samples of a task that are predicted again and again, on the device."""
+    """Samples of a task that are predicted."""
 
     task: Task
     samples: Samples
@@ -42,15 +42,22 @@ class Split:
 
 def outputs_of(predict: Predict, task: Task, samples: Samples, device: torch.device, batch_size: int) -> Tensor:
     """The outputs for a whole split, (N, n_outputs), on the device; call it within `evaluating`."""
-    return outputs_on(Split(task, on_device(samples, device)), predict, None, batch_size)
+    return outputs_on(Split(task, samples), predict, None, batch_size, device)
 
 
-def outputs_on(split: Split, predict: Predict, reading: Reading | None, batch_size: int) -> Tensor:
-    """The same, with what frozen columns hand over read from the split's table where it has one."""
+def outputs_on(
+    split: Split, predict: Predict, reading: Reading | None, batch_size: int, device: torch.device | None = None
+) -> Tensor:
+    """The same, with what frozen columns hand over read from the split's table where it has one.
+
+    Without a device the samples are predicted where they are.
+    """
+    device = split.samples.x.device if device is None else device
     outputs = []
     for start in range(0, len(split.samples), batch_size):
         chosen = slice(start, start + batch_size)
-        x = split.task.normalisation(split.samples.x[chosen].clone())  # a copy, since a network may write into it
+        x = split.samples.x[chosen].to(device, copy=True)  # a copy, since a network may write into it
+        x = split.task.normalisation(x)
         if reading is None or split.features is None:
             outputs.append(predict(x, split.task.label))
         else:

@@ -24,7 +24,10 @@ MEASUREMENT_OPTIONS = [
     *("--lca-updates", "--curve-points", "--curve-samples", "--evaluation-batch-size"),
     *("--gates", "--gate-steps"),
 ]
-EXECUTION_OPTIONS = ["--precision", "--channels-last", "--feature-memory", "--feature-precision"]
+EXECUTION_OPTIONS = [
+    *("--precision", "--channels-last"),
+    *("--data-memory", "--feature-memory", "--feature-precision"),
+]
 DEMO_OPTIONS = [
     *("--help", "--out", "--tuned"),
     *(EXPERIMENT_OPTIONS + DIGITS_OPTIONS + TRAINING_OPTIONS + MEASUREMENT_OPTIONS + EXECUTION_OPTIONS),

@@ -96,6 +96,7 @@ def test_a_result_says_what_was_run() -> None:
         "execution": {
             "precision": "float32",
             "channels_last": False,
+            "data_memory": 4096,
             "feature_memory": 1024,
             "feature_precision": "float32",
         },

@@ -21,7 +21,7 @@ class Epochs:
     def __init__(self, tasks: Sequence[Task], batch_size: int, sampling: Sampling = "balanced", seed: int = 0) -> None:
         sizes = [len(task.train) for task in tasks]
         self.n_batches = -(-sum(sizes) // batch_size)
-        self.batches = BatchSource(tasks, quotas(sizes, sampling), self.n_batches, seed, CPU).rounds()
+        self.batches = BatchSource(tasks, quotas(sizes, sampling), self.n_batches, seed, CPU, 2**40).rounds()
 
     def epoch(self) -> Iterator[Batch]:
         return islice(self.batches, self.n_batches)
