@@ -182,22 +182,39 @@ def begin(strategy: Strategy, network: ProgressiveNetwork, task: Task, start: St
     solved = any(True for _ in solved_laterals(network.column(k)))
     if start.kind == "scratch" and not solved:
         return
-    started = perf_counter()
-    with counting_flops() as counter:
-        if start.kind != "scratch":
-            apply_start(
-                network, k, task, session, strategy.choose(lambda: decide_start(network, k, task, session, start))
-            )
-        if solved:
-            strategy.choose(lambda: solve_laterals(network, k, task, session))
+    started, choice = perf_counter(), {}
+    if start.kind != "scratch":
+        choice = {**strategy.choose(lambda: decide_start(network, k, task, session, start))}
+        apply_start(network, k, task, session, choice)
+    if solved:
+        choice |= strategy.choose(lambda: solve_laterals(network, k, task, session))
+    seconds = perf_counter() - started
     strategy.records.append(
         FitRecord(
             curves=(),
             trainable=0,
             updates=0,
             samples=0,
-            flops=float(counter.get_total_flops()),
-            seconds=perf_counter() - started,
+            flops=_flops_of_looking(network, k, task, choice),
+            seconds=seconds,
             measuring_seconds=0.0,
         )
     )
+
+
+def _flops_of_looking(network: ProgressiveNetwork, k: int, task: Task, choice: Mapping[str, Any]) -> float:
+    """Operations of the forward passes behind a choice: counted on two samples, since counting every pass takes longer
+    than the passes."""
+    looked = min(SAMPLES, len(task.train))
+    if looked < 2:
+        return 0.0
+    own = network.column(k).backbone
+    seen = [own if name == OWN else network.column(int(name)).backbone for name in choice.get("cross_entropy", {})]
+    solved_on_a_copy = [own] if choice.get("copied") is not None else []
+    x = example_of(task).to(next(own.parameters()).device)
+    with evaluating(network), counting_flops() as counter:
+        for backbone in [*seen, *solved_on_a_copy]:
+            backbone(x)
+        if "lateral" in choice:
+            network.activations(x, network.column(k).sources)
+    return float(counter.get_total_flops() / len(x) * looked)
