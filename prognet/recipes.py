@@ -25,8 +25,8 @@ from prognet.options import (
     StreamOptions,
 )
 
-MAIN = ("progressive", "finetune", "multitask", "independent")
-CONTROLS = ("copytune", "independent-wide", "progressive-random", "finetune-head")
+MAIN = ("progressive", "copytune", "finetune", "multitask", "independent")
+CONTROLS = ("independent-wide", "progressive-random", "finetune-head")
 LOW_DATA = (
     "progressive",
     "copytune",

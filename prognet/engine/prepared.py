@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from prognet.engine.sites import Activations
@@ -29,17 +28,6 @@ class Prepared:
     def tensors(self) -> tuple[Tensor, ...]:
         """All tensors, site by site."""
         return tuple(h for handed in self.by_site.values() for h in handed)
-
-    @staticmethod
-    def joined(parts: Sequence["Prepared"]) -> "Prepared":
-        """The samples of all parts, one after the other."""
-        first = parts[0].by_site
-        return Prepared(
-            {
-                site: tuple(torch.cat([part[site][place] for part in parts]) for place in range(len(handed)))
-                for site, handed in first.items()
-            }
-        )
 
 
 Past = Sequence[Activations] | Prepared

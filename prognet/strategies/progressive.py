@@ -145,10 +145,11 @@ class Progressive(Strategy):
 
 
 class ProgressiveRandom(Strategy):
-    """The control for capacity: a progressive network whose earlier columns are random and frozen (baseline 4).
+    """The control for laterals: those of a progressive network, which read columns that are random and frozen.
 
-    The column of task k reads k - 1 columns that were initialised like any other and never trained. What it gains over
-    an independent network comes from more parameters and from random features, not from earlier tasks.
+    The column of task k reads k - 1 columns that were initialised like any other and never trained. It begins as that
+    of `Progressive` does, so what a progressive network gains over it comes from what its laterals read. With
+    `Start(kind="scratch")` nothing of earlier tasks is used at all: baseline 4 of Rusu et al. 2016.
     """
 
     kind = "ProgressiveRandom"
@@ -167,6 +168,7 @@ class ProgressiveRandom(Strategy):
         self.adapter = adapter if adapter is not None else MLPAdapter.transfer()
         self.sites: Sites = sites if sites is None or isinstance(sites, str) else tuple(sites)
         self.start = start if start is not None else Start()
+        check_specification(self.start, Start, "start")
         self.columns = TaskColumns(self.adapter)
         self._random: list[int] = []
         self._previous: Task | None = None

@@ -50,8 +50,8 @@ def test_a_recipe_is_the_same_value_every_time() -> None:
 def test_the_demo_compares_everything_that_a_claim_needs() -> None:
     recipe = RECIPES["demo"]()
     assert recipe.experiment.strategies == (*MAIN, *CONTROLS, "multitask-cumulative")
-    assert MAIN == ("progressive", "finetune", "multitask", "independent")
-    assert CONTROLS == ("copytune", "independent-wide", "progressive-random", "finetune-head")
+    assert MAIN == ("progressive", "copytune", "finetune", "multitask", "independent")
+    assert CONTROLS == ("independent-wide", "progressive-random", "finetune-head")
     assert (recipe.experiment.seeds, recipe.experiment.orders, recipe.experiment.threads) == (5, 1, 1)
     assert recipe.experiment.options == SplitDigits()
 
@@ -95,8 +95,8 @@ def test_the_defaults_of_an_experiment() -> None:
         ({"orders": -1}, "orders: required at least 1, found -1."),
         (
             {"strategies": ()},
-            "strategies: required at least one name, found none; for instance progressive finetune multitask "
-            "independent.",
+            "strategies: required at least one name, found none; for instance progressive copytune finetune "
+            "multitask independent.",
         ),
         ({"strategies": ("a", "b", "a")}, "strategies: required each name once, found a b a."),
     ],

@@ -165,6 +165,11 @@ def test_the_random_control_copies_the_trained_column_that_the_progressive_netwo
     assert [choice["copied"] for choice in random.choices] == [None if k is None else 2 * k for k in copied]
 
 
+def test_a_start_that_is_none_is_refused_by_the_random_control_too() -> None:
+    with pytest.raises(ConfigError, match="start: required"):
+        ProgressiveRandom(PLAIN, start="copy")  # type: ignore[arg-type]
+
+
 WIDE = {
     "mlp": mlp(hidden=(30, 20)),
     "mlp-normed": mlp(hidden=(40,), batch_norm=True),
