@@ -163,7 +163,7 @@ class ProgressiveRandom(Strategy):
         start: Start | None = None,
         name: str = "progressive-random",
     ) -> None:
-        """The arguments of `Progressive`; a copy may be taken of any column, of which the trained ones are better."""
+        """The arguments of `Progressive`; a copy is taken of trained columns only."""
         super().__init__(backbone, name)
         self.adapter = adapter if adapter is not None else MLPAdapter.transfer()
         self.sites: Sites = sites if sites is None or isinstance(sites, str) else tuple(sites)
@@ -195,5 +195,5 @@ class ProgressiveRandom(Strategy):
         return {"adapter": self.adapter.describe(), "sites": sites, "start": self.start.describe()}
 
     def _train(self, column: nn.Module, task: Task) -> None:
-        begin(self, self.columns.network, task, self.start)
+        begin(self, self.columns.network, task, self.start, tuple(self.columns.column_of.values()))
         self.fit(column, [task], reading=self.columns.reading())

@@ -5,7 +5,7 @@ training samples. It needs no training, and no sample is judged by a fit that ha
 plain backbones, since that is what is copied.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import log
 from time import perf_counter
@@ -55,8 +55,15 @@ class Start(Specification):
             raise ConfigError(f"margin: required a number above 0 and at most 1, found {self.margin!r}.")
 
 
-def decide_start(network: ProgressiveNetwork, k: int, task: Task, session: Session, start: Start) -> dict[str, Any]:
-    """Whether column k, as it was added, begins from a copy, and of which column.
+def decide_start(
+    network: ProgressiveNetwork,
+    k: int,
+    task: Task,
+    session: Session,
+    start: Start,
+    candidates: Sequence[int] | None = None,
+) -> dict[str, Any]:
+    """Whether column k, as it was added, begins from a copy, and of which column: of all earlier ones, or `candidates`.
 
     Returns:
         `"start"`: `"scratch"`, `"copy"` or `"head"`; `"copied"`: the column, or None; `"cross_entropy"`: the evidence
@@ -65,7 +72,7 @@ def decide_start(network: ProgressiveNetwork, k: int, task: Task, session: Sessi
     from_scratch: dict[str, Any] = {"start": "scratch", "copied": None, "cross_entropy": {}}
     if start.kind == "scratch" or k == 0 or len(task.train) < 2:
         return from_scratch
-    sources = _alike(network, k, task)
+    sources = [index for index in _alike(network, k, task) if candidates is None or index in candidates]
     if not sources:
         return from_scratch
     trunks = {**{str(index): network.column(index).backbone for index in sources}, OWN: network.column(k).backbone}
@@ -173,8 +180,16 @@ def _lateral_features(
     return torch.cat(parts)
 
 
-def begin(strategy: Strategy, network: ProgressiveNetwork, task: Task, start: Start) -> None:
+def begin(
+    strategy: Strategy,
+    network: ProgressiveNetwork,
+    task: Task,
+    start: Start,
+    candidates: Sequence[int] | None = None,
+) -> None:
     """Begins the newest column of a network: decides, copies and solves, and books what it costs as part of learning.
+
+    Candidates to be copied are all earlier columns, or those that are named.
 
     Nothing is done where the task has no samples, as in a run that is being rebuilt.
     """
@@ -184,7 +199,7 @@ def begin(strategy: Strategy, network: ProgressiveNetwork, task: Task, start: St
         return
     started, choice = perf_counter(), {}
     if start.kind != "scratch":
-        choice = {**strategy.choose(lambda: decide_start(network, k, task, session, start))}
+        choice = {**strategy.choose(lambda: decide_start(network, k, task, session, start, candidates))}
         apply_start(network, k, task, session, choice)
     if solved:
         choice |= strategy.choose(lambda: solve_laterals(network, k, task, session))

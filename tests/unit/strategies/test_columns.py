@@ -163,6 +163,8 @@ def test_the_random_control_copies_the_trained_column_that_the_progressive_netwo
     copied = [choice["copied"] for choice in progressive.choices]
     assert any(column is not None for column in copied)
     assert [choice["copied"] for choice in random.choices] == [None if k is None else 2 * k for k in copied]
+    looked_at = [sorted(choice["cross_entropy"]) for choice in random.choices]
+    assert all(name == "own" or int(name) % 2 == 0 for names in looked_at for name in names)  # no random column
 
 
 def test_a_start_that_is_none_is_refused_by_the_random_control_too() -> None:
