@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from prognet.errors import ConfigError
 from prognet.seeds import derive_seed
 from prognet.streams.task import Task
-from prognet.training import FitRecord, Forward, Reading, Sampling, Session, fit, seeded
+from prognet.training import FitRecord, Forward, Procedure, Reading, Sampling, Session, fit, seeded
 
 Backbone = Callable[..., nn.Module]
 """(input_shape, n_classes) -> nn.Module, with an optional width=1.0."""
@@ -129,10 +129,12 @@ class Strategy(nn.Module, ABC):
         sampling: Sampling = "balanced",
         weights: Mapping[int, float] | None = None,
         reading: Reading | None = None,
+        procedure: Procedure | None = None,
     ) -> None:
         """Trains those parameters of `module` that have a gradient, with the one training loop."""
         session, forward = self.current_session(), forward or self._each
-        self.records.append(fit(module, forward, self.predict, tasks, session, sampling, weights, reading))
+        record = fit(module, forward, self.predict, tasks, session, sampling, weights, reading, procedure)
+        self.records.append(record)
 
     def _each(self, inputs: Mapping[int, Tensor]) -> Mapping[int, Tensor]:
         return {label: self.predict(x, label) for label, x in inputs.items()}

@@ -24,7 +24,7 @@ from prognet.strategies.repairs import with_repairs
 from prognet.strategies.routing import cross_entropy, route
 from prognet.streams.bridge import benchmark_of, import_avalanche
 from prognet.streams.task import Task
-from prognet.training import FitRecord, Forward, Predict, Session, computing, counting_flops
+from prognet.training import FitRecord, Forward, Predict, Procedure, Session, computing, counting_flops
 from prognet.training.batches import Batch, BatchSource, EndlessOrder, Part
 from prognet.training.budget import Budget
 from prognet.training.loop import Run, synchronise
@@ -96,8 +96,9 @@ class AvalancheRun(Run):
         session: Session,
         weights: Mapping[int, float],
         budget: Budget,
+        procedure: Procedure,
     ) -> None:
-        super().__init__(module, forward, predict, tasks, session, weights, budget)
+        super().__init__(module, forward, predict, tasks, session, weights, budget, procedure)
         self.agent, self.task = agent, tasks[0]
         self.trained = 0
 

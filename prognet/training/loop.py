@@ -10,7 +10,6 @@ from time import perf_counter
 import torch
 from torch import Tensor, nn
 
-from prognet.engine.digest import tensors_of
 from prognet.errors import DivergedError
 from prognet.results import LearningCurve
 from prognet.seeds import derive_seed
@@ -21,10 +20,9 @@ from prognet.training.features import MIB, FeatureTable, Reading, Shelf
 from prognet.training.flops import counting_flops
 from prognet.training.measuring import CurveRecorder, Predict, Split, evaluating, mean_loss, single
 from prognet.training.optimisers import make_optimiser, make_schedule
+from prognet.training.procedure import Forward, Penalised, Procedure
 from prognet.training.session import FitRecord, Session, computing, seeded
-
-Forward = Callable[[Mapping[int, Tensor]], Mapping[int, Tensor]]
-"""Task label -> inputs (b, *input_shape), to task label -> outputs (b, n_outputs)."""
+from prognet.training.stopping import EarlyStopping
 
 
 def fit(
@@ -36,6 +34,7 @@ def fit(
     sampling: Sampling = "balanced",
     weights: Mapping[int, float] | None = None,
     reading: Reading | None = None,
+    procedure: Procedure | None = None,
     make_run: "Callable[..., Run] | None" = None,
 ) -> FitRecord:
     """Trains the parameters of `module` that have a gradient, on the training splits of `tasks`.
@@ -52,13 +51,14 @@ def fit(
         sampling: how joint training is shared between the tasks.
         weights: factor of each task's loss, by label; 1 where it is missing.
         reading: how frozen columns are read, where their features are to be computed once and not in every update.
+        procedure: how updates depart from plain ones.
         make_run: makes the run from its arguments, where the updates are taken in another way than by `Run`.
 
     Raises:
         DivergedError: when a loss is not a finite number; found at the end of its pass over the samples.
     """
     budget = budget_of(session.training, tasks, sampling)
-    run = (make_run or Run)(module, forward, predict, tasks, session, weights or {}, budget)
+    run = (make_run or Run)(module, forward, predict, tasks, session, weights or {}, budget, procedure or Procedure())
     if budget.updates == 0:
         module.eval()
         return run.record()
@@ -82,7 +82,9 @@ class Run:
         session: Session,
         weights: Mapping[int, float],
         budget: Budget,
+        procedure: Procedure,
     ) -> None:
+        self.procedure = procedure
         self.module, self.forward, self.predict = module, forward, predict
         self.tasks = {task.label: task for task in tasks}
         self.session, self.training, self.weights = session, session.training, weights
@@ -127,13 +129,13 @@ class Run:
         """All updates, or as many as early stopping allows; leaves the module in evaluation mode."""
         optimiser = make_optimiser(self.parameters, self.training)
         schedule = make_schedule(optimiser, self.training.schedule, self.budget.updates)
-        stopping = _EarlyStopping(self.module, self.training.patience)
+        stopping = EarlyStopping(self.module, self.training.patience)
         started = perf_counter()
         self._measure()
         with closing(source.rounds()) as batches:
-            while self.updates < self.budget.updates:
+            for number in range(-(-self.budget.updates // self.budget.epoch)):
                 size = min(self.budget.epoch, self.budget.updates - self.updates)
-                self._pass(islice(batches, size), optimiser, schedule)
+                self._pass(number, islice(batches, size), optimiser, schedule)
                 if stopping.is_over(self._validate()):
                     break
         if self.updates != self.recorder.updates[-1]:  # stopped early
@@ -145,11 +147,14 @@ class Run:
 
     def _pass(
         self,
+        number: int,
         batches: Iterator[Batch],
         optimiser: torch.optim.Optimizer,
         schedule: torch.optim.lr_scheduler.LRScheduler,
     ) -> None:
         self.module.train()
+        if self.procedure.before_pass is not None:
+            self.procedure.before_pass(number)
         first, losses = self.updates, []
         for batch in batches:
             losses.append(self._update(batch, optimiser))
@@ -178,20 +183,25 @@ class Run:
 
     def _backward(self, batch: Batch, size: int) -> Tensor:
         with computing(self.session):
-            outputs = self._outputs(batch)
+            outputs, penalty = self._outputs(batch)
         losses = [
             self.tasks[label].objective.loss(single(outputs[label]), part.y, self.training.label_smoothing)
             * (self.weights.get(label, 1.0) * len(part.y) / size)
             for label, part in batch.items()
         ]
         loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+        if penalty is not None:
+            loss = loss + penalty
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
-    def _outputs(self, batch: Batch) -> Mapping[int, Tensor]:
-        if self.reading is None or any(part.past is None for part in batch.values()):
-            return self.forward({label: part.x for label, part in batch.items()})
-        return {label: self.reading.predict(part.x, part.past) for label, part in batch.items() if part.past}
+    def _outputs(self, batch: Batch) -> tuple[Mapping[int, Tensor], Tensor | None]:
+        """The outputs by label, and the penalty, if any."""
+        if self.reading is not None and all(part.past is not None for part in batch.values()):
+            past = {label: part.past for label, part in batch.items() if part.past}
+            return {label: self.reading.predict(part.x, past[label]) for label, part in batch.items()}, None
+        out = self.forward({label: part.x for label, part in batch.items()})
+        return (out.outputs, out.penalty) if isinstance(out, Penalised) else (out, None)
 
     def _measure(self) -> None:
         with self._measuring():
@@ -251,33 +261,6 @@ class Run:
             )
             for label, accuracy in zip(self.tasks, self.recorder.values(), strict=True)
         )
-
-
-class _EarlyStopping:
-    """Keeps the state with the lowest validation loss; does nothing without patience."""
-
-    def __init__(self, module: nn.Module, patience: int | None) -> None:
-        self._module, self._patience = module, patience
-        self._best, self._waited = float("inf"), 0
-        self._state: dict[str, Tensor] | None = None
-
-    def is_over(self, loss: float) -> bool:
-        """Whether training should stop after a pass with this validation loss."""
-        if self._patience is None:
-            return False
-        if loss < self._best:
-            self._best, self._waited = loss, 0
-            self._state = {name: tensor.detach().clone() for name, tensor in tensors_of(self._module)}
-        else:
-            self._waited += 1
-        return self._waited >= self._patience
-
-    def restore(self) -> None:
-        """Puts the best state back."""
-        if self._state is not None:
-            with torch.no_grad():
-                for name, tensor in tensors_of(self._module):
-                    tensor.copy_(self._state[name])
 
 
 def synchronise(device: torch.device) -> None:
