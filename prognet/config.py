@@ -16,6 +16,7 @@ Heads = Literal["per-task", "shared"]
 GateName = Literal["confidence", "entropy", "autoencoder"]
 GateSteps = Literal["last", "every"]
 Precision = Literal["float32", "bfloat16"]
+Compilation = Literal["none", "default", "graphs"]
 FeaturePrecision = Literal["float32", "bfloat16", "float16"]
 
 
@@ -155,6 +156,9 @@ class Execution:
     and metrics stay in single precision."""
     channels_last: bool = False
     """Whether the weights of 2-d convolutions lie with their channels last, which is faster on some hardware."""
+    compile: Compilation = "none"
+    """Whether torch.compile makes the forward pass, the loss and the gradients of an update; `"graphs"` replays them as
+    CUDA graphs. It takes seconds to minutes a task, and pays in long trainings."""
     data_memory: int = 4096
     """MiB of a device other than the CPU for the training samples of one task; a larger split stays in host memory, and
     its batches are gathered there ahead of time."""
@@ -163,14 +167,21 @@ class Execution:
     update, as with 0."""
     feature_precision: FeaturePrecision = "float32"
     """In which it is kept. The smaller types take half of the memory, and round what the laterals read."""
+    stack: int = 1
+    """Seeds of a comparison that are trained together, with their parameters one above the other: faster for small
+    networks, and on devices that a single one does not fill. One run by itself has no use for it."""
 
     def __post_init__(self) -> None:
         for name in ("data_memory", "feature_memory"):
             value = getattr(self, name)
             _require(_whole(value) and value >= 0, name, "a whole number of MiB, at least 0", value)
-        for name, kind in (("precision", Precision), ("feature_precision", FeaturePrecision)):
+        words = (("precision", Precision), ("feature_precision", FeaturePrecision), ("compile", Compilation))
+        for name, kind in words:
             value = getattr(self, name)
             _require(value in get_args(kind), name, f"one of {get_args(kind)}", value)
+        _require(_whole(self.stack) and self.stack >= 1, "stack", "a whole number of seeds, at least 1", self.stack)
+        together = self.stack == 1 or self.compile == "none"
+        _require(together, "stack", f"1 with compile={self.compile!r}, since a stack is not compiled", self.stack)
         _require(isinstance(self.channels_last, bool), "channels_last", "True or False", self.channels_last)
 
 

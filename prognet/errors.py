@@ -68,8 +68,16 @@ class UnwritableError(RunFolderError):
     """A file that cannot be written, because the disk is full or the folder is not ours: no further run can be kept."""
 
 
+class CompileError(PrognetError, RuntimeError):
+    """An update that torch cannot compile as a whole."""
+
+
 class JSONValueError(PrognetError, TypeError):
     """A value for which JSON has no form, in a configuration or a document to be written."""
+
+
+class NotStackableError(PrognetError, RuntimeError):
+    """Runs that cannot be trained together; they are then trained one by one."""
 
 
 class AdapterSizeWarning(UserWarning):
@@ -78,6 +86,10 @@ class AdapterSizeWarning(UserWarning):
 
 class HostMemoryWarning(UserWarning):
     """The samples of a task are larger than what may lie on the device."""
+
+
+class CompileWarning(UserWarning):
+    """A part of a training is not compiled, since too many versions of it would be needed."""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
@@ -92,3 +104,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError
     close = get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names) or 'none'}."
     return UnknownNameError(f"{kind}: {name!r} is not known; {hint}")
+
+
+class StackingWarning(UserWarning):
+    """Runs that were to be trained together are trained one by one; the message says why."""

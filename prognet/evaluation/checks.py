@@ -47,8 +47,8 @@ def _check_images(stream: Stream, training: Training) -> None:
             )
 
 
-def names_of(strategies: Sequence[Strategy]) -> list[str]:
-    """The names of strategies that are compared.
+def check_comparable(strategies: Sequence[Strategy]) -> None:
+    """Checks the strategies of a comparison.
 
     Raises:
         ConfigError: when there is none, one is no strategy, a name occurs twice, or their backbones are not the same.
@@ -61,7 +61,6 @@ def names_of(strategies: Sequence[Strategy]) -> list[str]:
     for name, backbone in zip(names, backbones, strict=True):
         if backbone != backbones[0]:
             raise ConfigError(f"strategies: required one backbone, found {backbone} in {name!r}, not {backbones[0]}.")
-    return names
 
 
 def require_distinct(argument: str, values: Sequence[object]) -> None:

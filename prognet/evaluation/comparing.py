@@ -8,11 +8,14 @@ import torch
 
 from prognet.backbones import describe_backbone
 from prognet.config import Execution, Measurement, Training
-from prognet.errors import ConfigError, PrognetError, UnwritableError
-from prognet.evaluation.checks import check_request, names_of, require_distinct
+from prognet.errors import ConfigError, PrognetError
+from prognet.evaluation.checks import check_comparable, check_request, require_distinct
+from prognet.evaluation.drawing import Streams
 from prognet.evaluation.environment import describe_environment, resolve_device, resolve_threads
-from prognet.evaluation.harness import rebuild, run, schedule_of
+from prognet.evaluation.harness import schedule_of
 from prognet.evaluation.observer import Observer, Silence
+from prognet.evaluation.rebuilding import rebuild
+from prognet.evaluation.replication import run_together
 from prognet.manifest import Manifest, merge_manifest, write_manifest
 from prognet.results import Results, RunResult, to_json
 from prognet.strategies import Strategy
@@ -91,39 +94,22 @@ def grid(
     Raises:
         PrognetError: when the comparison cannot be carried out as a whole.
     """
-    names = names_of(strategies)
+    check_comparable(strategies)
     require_distinct("seeds", seeds)
     require_distinct("orders", orders)
     training, measurement, tuned = training or Training(), measurement or Measurement(), tuned or {}
     execution = execution or Execution()
-    target = resolve_device(device)
-    streams = _Streams(make_stream)
+    target, count = resolve_device(device), resolve_threads(threads)
+    streams = Streams(make_stream)
     first = streams.of(orders[0], seeds[0])
     session = Session(training=training, measurement=measurement, execution=execution, seed=seeds[0], device=target)
     for strategy in strategies:
         for seed in seeds:
             check_request(strategy, first, tuned.get(strategy.name, training), seed)
         _try(strategy, first, session)
-    manifest = Manifest(
-        command=list(command),
-        stream=to_json({"name": first.name, "heads": first.heads, "arguments": dict(first.arguments)}),
-        data={streams.name_of(orders[0], seeds[0]): first.digest},
-        backbone=describe_backbone(strategies[0].backbone),
-        training=to_json(asdict(training)),
-        measurement=to_json(asdict(measurement)),
-        execution=to_json(asdict(execution)),
-        tuned={name: to_json(asdict(one)) for name, one in tuned.items()},
-        strategies=names,
-        seeds=list(seeds),
-        orders=list(orders),
-        unavailable=dict(unavailable or {}),
-        environment=describe_environment(target, resolve_threads(threads)),
-    )
-    manifest = merge_manifest(Path(out), manifest)
+    runs = _Runs(strategies, streams, orders, seeds, training, tuned, measurement, execution, target, count, Path(out))
+    manifest = merge_manifest(Path(out), runs.manifest(command, unavailable or {}))
     write_manifest(Path(out), manifest)
-    runs = _Runs(
-        strategies, streams, orders, seeds, training, tuned, measurement, execution, device, threads, Path(out)
-    )
     outcome = runs.carry_out(observer or Silence())
     others = {name: reason for name, reason in manifest.failed.items() if name not in runs.names()}
     write_manifest(Path(out), replace(manifest, failed={**others, **outcome.failed}))
@@ -135,15 +121,15 @@ class _Runs:
     """The cells of a comparison, and all that they have in common."""
 
     strategies: Sequence[Strategy]
-    streams: "_Streams"
+    streams: Streams
     orders: Sequence[int]
     seeds: Sequence[int]
     training: Training
     tuned: Mapping[str, Training]
     measurement: Measurement
     execution: Execution
-    device: str
-    threads: int | None
+    device: torch.device
+    threads: int
     out: Path
 
     def carry_out(self, observer: Observer) -> Outcome:
@@ -153,18 +139,36 @@ class _Runs:
         observer.begin(len(self.orders) * len(self.seeds) * sum(updates.values()))
         results: list[RunResult] = []
         failed: dict[str, str] = {}
-        for strategy, stream, cell in self._cells():
-            observer.start(str(cell), updates[strategy.name])
-            try:
-                results.append(self._run(strategy, stream, cell, observer))
-            except UnwritableError:
-                raise
-            except PrognetError as error:
-                failed[str(cell)] = f"{type(error).__name__}: {error}"
-                observer.end(str(cell), error)
-            else:
-                observer.end(str(cell), None)
+        for strategy, streams, cells in self._cells():
+            for cell in cells:
+                observer.start(str(cell), updates[strategy.name])
+            for cell, outcome in zip(cells, self._outcomes(strategy, streams, cells, observer), strict=True):
+                if isinstance(outcome, RunResult):
+                    results.append(replace(outcome, learner=None))  # the tensors are in the folder
+                    observer.end(str(cell), None)
+                else:
+                    failed[str(cell)] = f"{type(outcome).__name__}: {outcome}"
+                    observer.end(str(cell), outcome)
         return Outcome(Results(results), failed)
+
+    def manifest(self, command: Sequence[str], unavailable: Mapping[str, str]) -> Manifest:
+        """What the folder will say of the comparison."""
+        first = self.streams.of(self.orders[0], self.seeds[0])
+        return Manifest(
+            command=list(command),
+            stream=to_json({"name": first.name, "heads": first.heads, "arguments": dict(first.arguments)}),
+            data={self.streams.name_of(self.orders[0], self.seeds[0]): first.digest},
+            backbone=describe_backbone(self.strategies[0].backbone),
+            training=to_json(asdict(self.training)),
+            measurement=to_json(asdict(self.measurement)),
+            execution=to_json(asdict(self.execution)),
+            tuned={name: to_json(asdict(one)) for name, one in self.tuned.items()},
+            strategies=[strategy.name for strategy in self.strategies],
+            seeds=list(self.seeds),
+            orders=list(self.orders),
+            unavailable=dict(unavailable),
+            environment=describe_environment(self.device, self.threads),
+        )
 
     def names(self) -> set[str]:
         """The names of all runs."""
@@ -175,75 +179,38 @@ class _Runs:
             for seed in self.seeds
         }
 
-    def _run(self, strategy: Strategy, stream: Stream, cell: Cell, observer: Observer) -> RunResult:
-        result = run(
-            strategy,
-            stream,
-            training=self.tuned.get(cell.strategy, self.training),
+    def _outcomes(
+        self, strategy: Strategy, streams: Sequence[Stream], cells: Sequence[Cell], observer: Observer
+    ) -> Sequence[RunResult | PrognetError]:
+        """What became of runs with one strategy in one order; a disk that is full ends everything."""
+        settings = Session(
+            training=self.tuned.get(strategy.name, self.training),
             measurement=self.measurement,
             execution=self.execution,
-            seed=cell.seed,
+            seed=cells[0].seed,
             device=self.device,
-            threads=self.threads,
-            out=self.out,
             advance=observer.advance,
         )
-        return replace(result, learner=None)  # the tensors are in the folder
+        seeds = [cell.seed for cell in cells]
+        return run_together(strategy, streams, settings, seeds, self.threads, self.out)
 
-    def _cells(self) -> Iterator[tuple[Strategy, Stream, Cell]]:
+    def _cells(self) -> Iterator[tuple[Strategy, Sequence[Stream], Sequence[Cell]]]:
+        """Every strategy with the runs that are trained together, and their streams."""
+        size = self.execution.stack
         for order in self.orders:
-            for seed in self.seeds:
-                stream = self.streams.of(order, seed)
+            for seeds in (self.seeds[start : start + size] for start in range(0, len(self.seeds), size)):
+                streams = [self.streams.of(order, seed) for seed in seeds]
                 for strategy in self.strategies:
-                    yield strategy, stream, Cell(strategy.name, order, seed)
+                    yield strategy, streams, [Cell(strategy.name, order, seed) for seed in seeds]
 
     def _updates(self, strategy: Strategy, stream: Stream) -> int:
         return updates_of(strategy, stream, self.tuned.get(strategy.name, self.training))
 
 
-class _Streams:
-    """The streams of a comparison, each made when it is asked for; the last one is kept."""
-
-    def __init__(self, make_stream: Callable[[int], Stream] | PerSeed) -> None:
-        self._make = make_stream
-        self._name: str | None = None
-        self._stream: Stream | None = None
-
-    def of(self, order: int, seed: int) -> Stream:
-        """The stream for a run with this order and seed.
-
-        Raises:
-            ConfigError: when it was made with another seed or draw.
-        """
-        name = self.name_of(order, seed)
-        if self._stream is None or name != self._name:
-            self._stream, self._name = self._new(order, seed), name
-        return self._stream
-
-    def name_of(self, order: int, seed: int) -> str:
-        """What tells the data of this order and seed from the others."""
-        return f"order-{order}-seed-{seed}" if isinstance(self._make, PerSeed) else str(order)
-
-    def _new(self, order: int, seed: int) -> Stream:
-        if not isinstance(self._make, PerSeed):
-            stream = self._make(order)
-        elif (stream := self._make(order, seed)).draw != seed:
-            raise ConfigError(
-                f"make_stream: required a stream with draw {seed} for seed {seed}, found draw {stream.draw}; hand the "
-                "seed on to the builder of the stream as its draw."
-            )
-        if stream.seed != order:
-            raise ConfigError(
-                f"make_stream: required a stream with seed {order} for order {order}, found seed {stream.seed}; hand "
-                "the order on to the builder of the stream as its seed."
-            )
-        return stream
-
-
 def updates_of(strategy: Strategy, stream: Stream, training: Training) -> int:
     """The updates that a strategy takes to learn a stream, without early stopping."""
     steps = [[stream[label] for label in group] for group in schedule_of(strategy, stream)]
-    return sum(budget_of(training, tasks, "balanced").updates for tasks in steps)  # sampling does not change it
+    return sum(budget_of(training, tasks).updates for tasks in steps)  # sampling does not change it
 
 
 def _try(strategy: Strategy, stream: Stream, session: Session) -> None:
@@ -269,8 +236,10 @@ def _build(strategy: Strategy, stream: Stream, session: Session) -> None:
         for task in tasks:
             x = task.normalisation(task.train.x[:2].to(session.device))
             outputs = learner.predict(x, task.label)
-            if tuple(outputs.shape) != (len(x), task.n_classes):
+            wanted = task.objective.output_shape(task.n_classes)
+            if tuple(outputs.shape) != (len(x), *wanted):
+                shape = ", ".join(map(str, wanted))
                 raise ConfigError(
-                    f"backbone: required an output of shape (B, {task.n_classes}) for task {task.label}, found "
+                    f"backbone: required an output of shape (B, {shape}) for task {task.label}, found "
                     f"{tuple(outputs.shape)} with B = {len(x)}; its last layer must have n_classes outputs."
                 )

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from math import nan
 
 import torch
 from torch import nn
@@ -19,10 +18,19 @@ def stored_bytes(module: nn.Module) -> int:
 
 
 def forward_flops(
-    strategy: Strategy, tasks: Sequence[Task], learned: Sequence[int], device: torch.device
+    strategy: Strategy, tasks: Sequence[Task], counted: Sequence[int], before: Sequence[float], device: torch.device
 ) -> tuple[float, ...]:
-    """Floating point operations to predict one sample of each task; NaN for a task that is not in `learned`."""
-    return tuple(_flops_of(strategy, task, device) if task.label in learned else nan for task in tasks)
+    """Floating point operations to predict one sample of each task.
+
+    Args:
+        strategy: after a step.
+        tasks: all tasks of the stream.
+        counted: labels of the tasks for which they are counted.
+        before: those of all tasks after the step before, which are taken over for the other tasks; NaN for a task that
+            was not learned.
+        device: where the strategy computes.
+    """
+    return tuple(_flops_of(strategy, task, device) if task.label in counted else before[task.label] for task in tasks)
 
 
 def _flops_of(strategy: Strategy, task: Task, device: torch.device) -> float:

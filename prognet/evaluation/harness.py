@@ -17,15 +17,18 @@ from prognet.config import Execution, Measurement, Training
 from prognet.errors import FrozenColumnError
 from prognet.evaluation.agnostic import gates_for
 from prognet.evaluation.checks import SCHEDULES, check_request
+from prognet.evaluation.company import Company
 from prognet.evaluation.costs import forward_flops, peak_memory, reset_peak_memory, stored_bytes
 from prognet.evaluation.environment import describe_environment, resolve_device, resolve_threads
-from prognet.evaluation.store import RunStore, check_same_environment, check_same_run
+from prognet.evaluation.rebuilding import rebuild
+from prognet.evaluation.store import RunStore, check_same_environment, check_same_run, settle
 from prognet.results import Floats, RunResult, StepCost, to_json
 from prognet.strategies import Strategy, describe_strategy
 from prognet.streams.schedules import Schedule
 from prognet.streams.stream import Stream
 from prognet.streams.task import Task
 from prognet.training import Session, computing, count_parameters, evaluating, outputs_of
+from prognet.training.compiling import check_compiling
 from prognet.training.session import ignore_progress
 
 
@@ -69,20 +72,34 @@ def run(
         DivergedError: when a loss is not finite.
         FrozenColumnError: when a frozen part has changed.
     """
-    training = training or Training()
-    check_request(strategy, stream, training, seed)
-    target = resolve_device(device)
     settings = Session(
-        training=training,
+        training=training or Training(),
         measurement=measurement or Measurement(),
         execution=execution or Execution(),
         seed=seed,
-        device=target,
+        device=resolve_device(device),
         advance=advance,
     )
+    return carry_out(strategy, stream, settings, resolve_threads(threads), out, Company((seed,)))
+
+
+def carry_out(
+    strategy: Strategy, stream: Stream, settings: Session, threads: int, out: str | Path | None, company: Company
+) -> RunResult:
+    """One run as `run` describes it, by itself or in company.
+
+    Args:
+        strategy: what learns.
+        stream: the tasks.
+        settings: training, measurement, execution, seed, device, and who is told of progress.
+        threads: CPU threads.
+        out: folder of a comparison, if any.
+        company: the runs that are trained together with it.
+    """
+    check_request(strategy, stream, settings.training, settings.seed)
     start = RunResult(
         strategy=strategy.name,
-        seed=seed,
+        seed=settings.seed,
         order=stream.seed,
         stream=stream.name,
         tasks=tuple(task.summary for task in stream),
@@ -92,45 +109,28 @@ def run(
         costs=(),
         digests=(),
         config=_config(strategy, stream, settings),
-        environment=describe_environment(target, resolve_threads(threads)),
+        environment={**describe_environment(settings.device, threads), "together": list(company.seeds)},
     )
-    store = None if out is None else RunStore.of(out, strategy.name, stream.seed, seed)
+    store = None if out is None else RunStore.of(out, strategy.name, stream.seed, settings.seed)
+    if store is not None and company.is_alone:
+        settle([store])
     if store is not None and (finished := store.finished()) is not None:
         check_same_run(store, finished, start.config)
         return finished
+    check_compiling(settings.execution, settings.device)
+    settings = replace(settings, train_together=company.train)
     begun = start if store is None else _progress(store, start, strategy.resumable)
-    with threads_of(begun):
-        return _learn_stream(deepcopy(strategy), stream, settings, store, begun)
-
-
-def rebuild(
-    strategy: Strategy,
-    tasks: Sequence[Task],
-    steps: Schedule,
-    session: Session,
-    choices: Sequence[Mapping[str, Any]] = (),
-) -> Strategy:
-    """A strategy with everything that it builds in `steps`, untrained: ready for the tensors of a stored run.
-
-    Args:
-        strategy: one that has learned nothing; a copy is returned.
-        tasks: the tasks of the stream, or their outlines.
-        steps: the steps of the schedule that were finished.
-        session: the settings of the run.
-        choices: what the strategy decided from data at each of the steps; without, it decides from no data.
-    """
-    learner = deepcopy(strategy)
-    learner.prepare([task.outline() for task in tasks])
-    for step, group in enumerate(steps):
-        choice = choices[step] if step < len(choices) else None
-        learner.session = replace(session.without_training(), step=step, choice=choice)
-        learner.learn([tasks[label].outline() for label in group])
-    learner.records.clear()
-    return learner
+    with threads_of(begun.environment["threads"]):
+        return _learn_stream(deepcopy(strategy), stream, settings, store, begun, company.wait)
 
 
 def _learn_stream(
-    learner: Strategy, stream: Stream, settings: Session, store: RunStore | None, result: RunResult
+    learner: Strategy,
+    stream: Stream,
+    settings: Session,
+    store: RunStore | None,
+    result: RunResult,
+    wait: Callable[[], None],
 ) -> RunResult:
     schedule, gates = schedule_of(learner, stream), gates_for(settings.measurement.gates, stream)
     if result.schedule and store is not None:
@@ -147,6 +147,8 @@ def _learn_stream(
         result = gates.after_step(result, learner, stream, learner.session, is_last=step == len(schedule) - 1)
         if store is not None:
             store.keep(learner, gates, result)
+            wait()
+            store.commit(result)
     if store is not None:
         store.finish(result)
     learner.session = None  # it belongs to the run, as does the observer that it holds
@@ -172,7 +174,7 @@ def _take_step(learner: Strategy, stream: Stream, group: Sequence[int], result: 
         updates=sum(record.updates for record in records),
         samples=sum(record.samples for record in records),
         training_flops=float(sum(record.flops for record in records)),
-        forward_flops=forward_flops(learner, stream, sorted(learned), session.device),
+        forward_flops=_forward_flops(learner, stream, group, result),
         feature_flops=float(sum(record.feature_flops for record in records)),
         seconds=sum(record.seconds for record in records),
         feature_seconds=float(sum(record.feature_seconds for record in records)),
@@ -182,11 +184,21 @@ def _take_step(learner: Strategy, stream: Stream, group: Sequence[int], result: 
     return replace(
         result,
         schedule=(*result.schedule, tuple(group)),
-        metrics={name: _with_row(result.metrics.get(name), row) for name, row in metrics.items()},
+        metrics={name: _with_row(result.metrics.get(name), row, session.step) for name, row in metrics.items()},
         curves=(*result.curves, *(curve for record in records for curve in record.curves)),
         costs=(*result.costs, cost),
         digests=(*result.digests, digests),
         choices=(*result.choices, _merged(learner.choices[n_choices:])),
+    )
+
+
+def _forward_flops(learner: Strategy, stream: Stream, group: Sequence[int], result: RunResult) -> tuple[float, ...]:
+    """The operations of predictions after a step: counted for the tasks of the step, and at the end for all."""
+    is_last = len(result.schedule) + 1 == len(schedule_of(learner, stream))
+    before = result.costs[-1].forward_flops if result.costs else [nan] * len(stream)
+    learned = {label for step in (*result.schedule, group) for label in step}
+    return forward_flops(
+        learner, stream, sorted(learned if is_last else group), before, learner.current_session().device
     )
 
 
@@ -202,7 +214,7 @@ def evaluate(
         session: the settings.
 
     Returns:
-        By name of the metric, one value for each task of the stream, NaN for those not learned.
+        By name of the metric, one value for each task of the stream, NaN for those not learned or without it.
     """
     rows: dict[str, list[float]] = {}
     with evaluating(learner), computing(session):
@@ -272,16 +284,16 @@ def schedule_of(strategy: Strategy, stream: Stream) -> Schedule:
     return SCHEDULES[strategy.schedule](len(stream))
 
 
-def _with_row(matrix: Floats | None, row: Sequence[float]) -> Floats:
-    new = np.asarray([row], dtype=np.float64)
-    return new if matrix is None else np.concatenate([matrix, new])
+def _with_row(matrix: Floats | None, row: Sequence[float], steps: int) -> Floats:
+    """One more row; a metric that no task had in the `steps` before begins with rows of NaN."""
+    return np.concatenate([np.full((steps, len(row)), nan) if matrix is None else matrix, [row]])
 
 
 @contextmanager
-def threads_of(result: RunResult) -> Iterator[None]:
-    """The number of threads with which the run was begun."""
+def threads_of(count: int) -> Iterator[None]:
+    """Within the block torch computes with this number of CPU threads."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(result.environment["threads"])
+    torch.set_num_threads(count)
     try:
         yield
     finally:

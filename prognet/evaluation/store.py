@@ -1,10 +1,11 @@
 """The folder of one run: what has been finished of it, always whole, so that a killed run can go on.
 
-After every step of the schedule the tensors are written first, then `progress.json`, which names them. At the end
-`result.json` takes its place. A kill at any moment leaves the last finished step.
+After every step of the schedule the tensors are written first, then `progress.next.json`, which names them. It becomes
+`progress.json` when all runs that are trained together have come as far. At the end `result.json` takes its place. A
+kill at any moment leaves the last finished step, of all of them the same.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,17 @@ from torch import nn
 from prognet.engine.checkpoint import load_module, save_module
 from prognet.engine.digest import tensors_of
 from prognet.engine.evidence import Evidence, read_evidence, write_evidence
-from prognet.errors import RunFolderError
+from prognet.errors import RunFolderError, UnwritableError
 from prognet.evaluation.recording import record
 from prognet.files import read_json, write_json
 from prognet.results import RESULT_FILE, RunResult, result_from_json, result_to_json
 from prognet.strategies.base import Strategy
 
 PROGRESS_FILE = "progress.json"
+NEXT_FILE = "progress.next.json"
 SCHEMA, VERSION = "prognet.progress", 2
 
-_FIXED = ("prognet", "torch", "device")
+_FIXED = ("prognet", "torch", "device", "together")
 """What must not change in the middle of a run, or it would not end as an undisturbed one."""
 
 
@@ -53,7 +55,18 @@ class RunStore:
         Raises:
             RunFolderError: when the file cannot be read.
         """
-        path = self.folder / PROGRESS_FILE
+        return self._read(PROGRESS_FILE)
+
+    def kept(self) -> RunResult | None:
+        """The result with the step that was kept last, if the run does not go on from it yet.
+
+        Raises:
+            RunFolderError: when the file cannot be read.
+        """
+        return self._read(NEXT_FILE)
+
+    def _read(self, name: str) -> RunResult | None:
+        path = self.folder / name
         if not path.exists():
             return None
         document = read_json(path, SCHEMA, VERSION)
@@ -66,7 +79,7 @@ class RunStore:
             ) from error
 
     def keep(self, learner: Strategy, gates: nn.Module, result: RunResult) -> None:
-        """Stores a finished step: the tensors, then what was measured; then the tensors of the step before go.
+        """Stores a finished step beside the one before: the tensors, then what was measured.
 
         Raises:
             RunFolderError: when a file cannot be written; the step before is still there.
@@ -78,7 +91,15 @@ class RunStore:
         save_module(learner, self.weights_of(result))
         if _has_tensors(gates):
             save_module(gates, self.gates_of(result))
-        write_json(self.folder / PROGRESS_FILE, SCHEMA, VERSION, result_to_json(result))
+        write_json(self.folder / NEXT_FILE, SCHEMA, VERSION, result_to_json(result))
+
+    def commit(self, result: RunResult) -> None:
+        """Makes the step that was kept the one to go on from; then the tensors of the step before go.
+
+        Raises:
+            UnwritableError: when the folder cannot be written.
+        """
+        self.promote()
         self._remove_other_weights(result)
 
     def finish(self, result: RunResult) -> None:
@@ -90,6 +111,21 @@ class RunStore:
         result.save(self.folder)
         (self.folder / PROGRESS_FILE).unlink(missing_ok=True)
         self._remove_other_weights(result)  # a kill may have left some
+
+    def promote(self) -> None:
+        """Makes the step that was kept the one to go on from.
+
+        Raises:
+            UnwritableError: when the folder cannot be written.
+        """
+        path = self.folder / PROGRESS_FILE
+        try:
+            (self.folder / NEXT_FILE).replace(path)
+        except OSError as error:
+            raise UnwritableError(
+                f"{path}: could not be written ({error.strerror or error}); make the folder writable, then run the "
+                "same command again: finished work is kept."
+            ) from error
 
     def load_weights(self, learner: Strategy, result: RunResult) -> None:
         """Fills a rebuilt learner with the tensors that belong to `result`.
@@ -125,6 +161,27 @@ class RunStore:
             for path in self.folder.glob(f"{kind}-*.safetensors"):
                 if path not in (self.weights_of(result), self.gates_of(result), self.proof_of(result)):
                     path.unlink(missing_ok=True)
+
+
+def settle(stores: Sequence[RunStore]) -> None:
+    """Lets runs that are trained together go on from the same step after a kill.
+
+    A step that all of them have kept counts, and so does one that any of them goes on from: all had kept it by then.
+
+    Raises:
+        RunFolderError: when a file cannot be read.
+        UnwritableError: when a folder cannot be written.
+    """
+    done = [_steps(store.finished() or store.progress()) for store in stores]
+    kept = [max(steps, _steps(store.kept())) for store, steps in zip(stores, done, strict=True)]
+    last = kept[0] if len(set(kept)) == 1 else max(done, default=0)
+    for store, steps, further in zip(stores, done, kept, strict=True):
+        if steps < further == last:
+            store.promote()
+
+
+def _steps(result: RunResult | None) -> int:
+    return 0 if result is None else len(result.schedule)
 
 
 def _has_tensors(gates: nn.Module) -> bool:

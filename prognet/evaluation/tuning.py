@@ -1,28 +1,34 @@
 """Hyper-parameters, chosen on validation data with one seeded budget for every strategy.
 
 Every strategy is tried with the same settings on the first tasks of a stream, or on another stream altogether. A
-setting's score is the average accuracy over the *validation* splits after the last of these tasks; no test sample is
-ever looked at.
+setting's score is the average accuracy over the *validation* splits, after the last of these tasks or of each when it
+has been learned; no test sample is ever looked at.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 
 from prognet.config import Execution, Measurement, Training
 from prognet.errors import ConfigError, DivergedError
-from prognet.evaluation.checks import names_of, require_distinct
+from prognet.evaluation.checks import check_comparable, require_distinct
 from prognet.evaluation.comparing import updates_of
 from prognet.evaluation.harness import run
 from prognet.evaluation.observer import Observer, Silence
-from prognet.metrics import average_accuracy
-from prognet.results import to_json
+from prognet.metrics import average_accuracy, learning_accuracy
+from prognet.results import Floats, to_json
 from prognet.seeds import derive_seed
 from prognet.strategies import Strategy
 from prognet.streams.stream import Stream
 from prognet.tuned import Choice, Tuned
 
+JudgeName = Literal["average", "learning"]
+_JUDGES: Mapping[JudgeName, Callable[[Floats], float]] = MappingProxyType(
+    {"average": average_accuracy, "learning": learning_accuracy}
+)
 _RATES = (1e-4, 3e-2)
 _DECAYS = (0.0, 1e-5, 1e-4, 1e-3)
 
@@ -34,6 +40,7 @@ def tune(
     training: Training,
     trials: int = 12,
     seeds: Sequence[int] = (0,),
+    judged_by: JudgeName = "average",
     measurement: Measurement | None = None,
     execution: Execution | None = None,
     device: str = "auto",
@@ -48,6 +55,7 @@ def tune(
         training: the first setting, and the values of everything that is not searched: lr and weight decay are.
         trials: how many settings.
         seeds: each setting is run with each of these.
+        judged_by: `"average"`, the accuracy on all tasks at the end, or `"learning"`, on each when it has been learned.
         measurement: what is measured; learning curves are not.
         execution: how it is computed.
         device: where to train.
@@ -57,7 +65,7 @@ def tune(
     Raises:
         ConfigError: when a task has no validation split, there is no trial, or a strategy diverges in all of them.
     """
-    names_of(strategies)
+    check_comparable(strategies)
     require_distinct("seeds", seeds)
     if trials < 1:
         raise ConfigError(f"trials: required at least 1, found {trials}.")
@@ -72,14 +80,25 @@ def tune(
         for seed in seeds:
             observer.start(f"{strategy.name}, trial {index}, seed {seed}", updates_of(strategy, searched, training))
             values.append(
-                _score(strategy, searched, settings[index], quiet, execution, seed, device, threads, observer)
+                validation_score(
+                    strategy,
+                    searched,
+                    settings[index],
+                    judged_by,
+                    quiet,
+                    execution,
+                    seed,
+                    device,
+                    threads,
+                    observer,
+                )
             )
             observer.end(strategy.name, None)
         return float(np.mean(values))
 
     choices = {s.name: _best(s.name, settings, [score(s, index) for index in range(trials)]) for s in strategies}
     described = {"name": stream.name, "arguments": stream.arguments, "order": stream.seed, "tasks": len(stream)}
-    return Tuned(to_json(described), list(seeds), settings, choices)
+    return Tuned(to_json(described), list(seeds), settings, choices, chosen_by(judged_by))
 
 
 def draw_trials(training: Training, trials: int) -> Iterator[Training]:
@@ -104,10 +123,11 @@ def validation_stream(stream: Stream) -> Stream:
     return stream.having([replace(task, test=task.val) for task in stream])
 
 
-def _score(
+def validation_score(
     strategy: Strategy,
     stream: Stream,
     training: Training,
+    judged_by: JudgeName,
     measurement: Measurement,
     execution: Execution | None,
     seed: int,
@@ -115,6 +135,20 @@ def _score(
     threads: int | None,
     observer: Observer,
 ) -> float:
+    """The accuracy of one run by which it is judged; NaN where it diverges.
+
+    Args:
+        strategy: what is judged; it is left as it is.
+        stream: as `validation_stream` makes it, with the validation samples in the test splits.
+        training: the setting.
+        judged_by: which accuracy.
+        measurement: what is measured.
+        execution: how it is computed.
+        seed: of the run.
+        device: where to train.
+        threads: CPU threads; None for torch's own choice.
+        observer: is told of finished updates.
+    """
     try:
         result = run(
             strategy,
@@ -129,7 +163,12 @@ def _score(
         )
     except DivergedError:
         return float("nan")
-    return average_accuracy(result.accuracy)
+    return _JUDGES[judged_by](result.accuracy)
+
+
+def chosen_by(judge: JudgeName) -> str:
+    """What a search that is judged so is chosen by, in words."""
+    return f"{judge} validation accuracy"
 
 
 def _best(name: str, settings: Sequence[Training], scores: Sequence[float]) -> Choice:

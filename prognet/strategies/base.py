@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from prognet.backbones import accepts
 from prognet.errors import ConfigError
 from prognet.seeds import derive_seed
 from prognet.streams.task import Task
@@ -126,14 +127,13 @@ class Strategy(nn.Module, ABC):
         module: nn.Module,
         tasks: Sequence[Task],
         forward: Forward | None = None,
-        sampling: Sampling = "balanced",
-        weights: Mapping[int, float] | None = None,
+        sampling: Sampling = 0.0,
         reading: Reading | None = None,
         procedure: Procedure | None = None,
     ) -> None:
         """Trains those parameters of `module` that have a gradient, with the one training loop."""
         session, forward = self.current_session(), forward or self._each
-        record = fit(module, forward, self.predict, tasks, session, sampling, weights, reading, procedure)
+        record = fit(module, forward, self.predict, tasks, session, sampling, reading, procedure, owner=self)
         self.records.append(record)
 
     def _each(self, inputs: Mapping[int, Tensor]) -> Mapping[int, Tensor]:
@@ -141,10 +141,22 @@ class Strategy(nn.Module, ABC):
 
 
 def network_for(backbone: Backbone, task: Task, width: float = 1.0) -> nn.Module:
-    """The backbone for a task; `width` is named only where it is not 1, since not every backbone takes one."""
-    if width == 1:
-        return backbone(task.input_shape, task.n_classes)
-    return backbone(task.input_shape, task.n_classes, width=width)
+    """The backbone for a task; `width` is named only where it is not 1, since not every backbone takes one.
+
+    Where the outputs of the task are boxes, the backbone is told their grid.
+
+    Raises:
+        ConfigError: when the task is a detection and the backbone takes no `grid`.
+    """
+    options: dict[str, Any] = {} if width == 1 else {"width": width}
+    if (grid := task.objective.grid()) is not None:
+        if not accepts(backbone, "grid"):
+            raise ConfigError(
+                f"backbone: required one that can detect for task {task.label} ({task.name!r}), found none that takes "
+                "`grid`; take prognet.backbones.detection_resnet18."
+            )
+        options["grid"] = grid
+    return backbone(task.input_shape, task.n_classes, **options)
 
 
 def check_backbone(backbone: object) -> None:

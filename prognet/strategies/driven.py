@@ -27,7 +27,8 @@ from prognet.streams.task import Task
 from prognet.training import FitRecord, Forward, Predict, Procedure, Session, computing, counting_flops
 from prognet.training.batches import Batch, BatchSource, EndlessOrder, Part
 from prognet.training.budget import Budget
-from prognet.training.loop import Run, synchronise
+from prognet.training.loop import Run
+from prognet.training.session import synchronise
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +95,10 @@ class AvalancheRun(Run):
         predict: Predict,
         tasks: Sequence[Task],
         session: Session,
-        weights: Mapping[int, float],
         budget: Budget,
         procedure: Procedure,
     ) -> None:
-        super().__init__(module, forward, predict, tasks, session, weights, budget, procedure)
+        super().__init__(module, forward, predict, tasks, session, budget, procedure)
         self.agent, self.task = agent, tasks[0]
         self.trained = 0
 

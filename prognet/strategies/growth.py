@@ -21,6 +21,7 @@ from prognet.strategies.base import Backbone, network_for
 from prognet.strategies.planning import NARROWEST, Plan, Size, narrowest, plan_within, widest
 from prognet.strategies.sources import Sources, training_part
 from prognet.strategies.specification import Specification, check_specification, require_whole
+from prognet.streams.objectives import Classification
 from prognet.streams.task import Samples, Task
 from prognet.training import Session, count_parameters
 from prognet.training.batches import on_device
@@ -115,8 +116,9 @@ class PruneLaterals(Specification):
         require_whole("samples", self.samples, 2)
 
     def decide(self, network: ProgressiveNetwork, column: int, task: Task, session: Session) -> dict[str, Any]:
-        """Prunes a trained column -> what was removed, as JSON values."""
-        if len(task.train) < 2 or not network.column(column).sources:
+        """Prunes a trained column -> what was removed, as JSON values; nothing where accuracy is not defined."""
+        judged_by_accuracy = isinstance(task.objective, Classification)
+        if not judged_by_accuracy or len(task.train) < 2 or not network.column(column).sources:
             return {"pruned": []}
         x, y = training_part(task, session, self.samples)
         held = on_device(Samples(task.val.x[: self.samples], task.val.y[: self.samples]), session.device)

@@ -10,7 +10,7 @@ from prognet.backbones import accepts_width
 from prognet.engine import Adapter, MLPAdapter, Sites
 from prognet.errors import ControlUnavailableError
 from prognet.seeds import derive_seed
-from prognet.strategies.base import Backbone, Strategy, single
+from prognet.strategies.base import Backbone, Strategy, example_of, network_for, single
 from prognet.strategies.columns import TaskColumns
 from prognet.streams.task import Task
 from prognet.training import count_parameters, seeded
@@ -80,16 +80,16 @@ class IndependentWide(Strategy):
         self.adapter = adapter if adapter is not None else MLPAdapter.transfer()
         self.sites: Sites = sites if sites is None or isinstance(sites, str) else tuple(sites)
         self.columns = TaskColumns()
-        self._seen: list[tuple[tuple[int, ...], int]] = []
+        self._seen: list[Task] = []
 
     def learn(self, tasks: Sequence[Task]) -> None:
         task = single(tasks, self)
         session = self.current_session()
-        self._seen.append((task.input_shape, task.n_classes))
+        self._seen.append(task.outline())
         target = column_parameters(self.backbone, self._seen, self.adapter, self.sites)
-        width = matching_width(lambda w: self.backbone(task.input_shape, task.n_classes, width=w), target)
+        width = matching_width(lambda w: network_for(self.backbone, task, w), target)
         with seeded(derive_seed(session.seed, task.label, "backbone"), session.device):
-            network = self.backbone(task.input_shape, task.n_classes, width=width).to(session.device)
+            network = network_for(self.backbone, task, width).to(session.device)
         self.columns.learn(task, network, lambda column: self.fit(column, tasks), sources=())
 
     def predict(self, x: Tensor, task_label: int) -> Tensor:
@@ -107,19 +107,18 @@ class IndependentWide(Strategy):
 
 def column_parameters(
     backbone: Backbone,
-    tasks: Sequence[tuple[tuple[int, ...], int]],
+    tasks: Sequence[Task],
     adapter: Adapter,
     sites: Sites = None,
 ) -> int:
-    """The parameters of the last column of a progressive network over tasks of (input_shape, n_classes).
+    """The parameters of the last column of a progressive network over tasks, of which no samples are used.
 
     Nothing is computed or stored: the columns are made on torch's meta device.
     """
     columns = TaskColumns(adapter)
     with torch.device("meta"):
-        for input_shape, n_classes in tasks:
-            example = torch.zeros(2, *input_shape)
-            k = columns.network.add_column(backbone(input_shape, n_classes), example, sites)
+        for task in tasks:
+            k = columns.network.add_column(network_for(backbone, task), example_of(task), sites)
     return count_parameters(columns.network.column(k))
 
 

@@ -23,6 +23,7 @@ from prognet.errors import ConfigError
 from prognet.strategies.base import Strategy, example_of
 from prognet.strategies.sources import training_part
 from prognet.strategies.specification import Specification
+from prognet.streams.objectives import Classification
 from prognet.streams.task import Task
 from prognet.training import FitRecord, Session, counting_flops, evaluating
 
@@ -70,7 +71,7 @@ def decide_start(
         in nats, by column, `"own"` for the untrained trunk.
     """
     from_scratch: dict[str, Any] = {"start": "scratch", "copied": None, "cross_entropy": {}}
-    if start.kind == "scratch" or k == 0 or len(task.train) < 2:
+    if start.kind == "scratch" or k == 0 or not _can_be_judged(task):
         return from_scratch
     sources = [index for index in _alike(network, k, task) if candidates is None or index in candidates]
     if not sources:
@@ -88,7 +89,7 @@ def decide_start(
 
 def apply_start(network: ProgressiveNetwork, k: int, task: Task, session: Session, choice: Mapping[str, Any]) -> None:
     """Copies the trunk into column k where that was decided, and solves its output layer on the copied features."""
-    if choice["copied"] is None or len(task.train) < 2:
+    if choice["copied"] is None or not _can_be_judged(task):
         return
     own, source = network.column(k).backbone, network.column(choice["copied"]).backbone
     head = _head_name(own, task)
@@ -114,7 +115,7 @@ def solve_laterals(network: ProgressiveNetwork, k: int, task: Task, session: Ses
     Returns:
         `"lateral"`: the left-out cross-entropy in nats, and the weight with which its logits are added; or nothing.
     """
-    if len(task.train) < 2:
+    if not _can_be_judged(task):
         return {}
     for site, lateral in solved_laterals(network.column(k)):
         x, y = training_part(task, session, SAMPLES)
@@ -123,6 +124,11 @@ def solve_laterals(network: ProgressiveNetwork, k: int, task: Task, session: Ses
         lateral.solve(weight * fit.weight, weight * fit.bias)
         return {"lateral": {"cross_entropy": fit.cross_entropy, "weight": weight}}
     return {}
+
+
+def _can_be_judged(task: Task) -> bool:
+    """Whether there are samples of classes: the evidence is a cross-entropy."""
+    return len(task.train) >= 2 and isinstance(task.objective, Classification)
 
 
 def evidence_weight(cross_entropy: float, n_classes: int) -> float:

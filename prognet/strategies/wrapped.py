@@ -79,7 +79,7 @@ class Wrapped(Strategy):
                 f"tasks: required classification for {self.name!r}, found {type(task.objective).__name__} in task "
                 f"{task.label}; Avalanche's strategies know no other loss."
             )
-        is_trained = budget_of(session.training, tasks, "balanced").updates > 0  # not while a stored run is rebuilt
+        is_trained = budget_of(session.training, tasks).updates > 0  # not while a stored run is rebuilt
         if is_trained and self._agent is None and self.shared.trunk is not None:
             raise ConfigError(
                 f"strategy: required {self.name!r} as it learned the tasks before, found a copy, which has forgotten "

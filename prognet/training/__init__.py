@@ -11,6 +11,7 @@ from prognet.training.measuring import outputs_of as outputs_of
 from prognet.training.procedure import Forward as Forward
 from prognet.training.procedure import Penalised as Penalised
 from prognet.training.procedure import Procedure as Procedure
+from prognet.training.procedure import RateGroup as RateGroup
 from prognet.training.session import FitRecord as FitRecord
 from prognet.training.session import Session as Session
 from prognet.training.session import computing as computing

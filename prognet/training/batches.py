@@ -10,7 +10,6 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -24,8 +23,9 @@ from prognet.training.augmentation import augmented
 from prognet.training.features import FeatureTable
 from prognet.training.prefetch import ahead
 
-Sampling = Literal["balanced", "proportional"]
-"""How joint training is shared: as many samples of each task, or each as often as alone. Both see equally many."""
+Sampling = float
+"""The exponent alpha in [0, 1] by which joint training is shared: a task with n samples gets a share ~ n ** alpha of
+them all. 0 is as many samples of each task, 1 of each as many as alone; the number of samples is the same."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,11 +63,18 @@ def on_device(samples: Samples, device: torch.device) -> Samples:
 
 
 def quotas(sizes: Sequence[int], sampling: Sampling) -> list[int]:
-    """Samples that each task contributes to a round, of the samples that it would bring alone; the sum is the same."""
-    if sampling == "proportional":
-        return list(sizes)
-    share, rest = divmod(sum(sizes), len(sizes))
-    return [share + (index < rest) for index in range(len(sizes))]
+    """Samples that each task contributes to a round, of the samples that it would bring alone; the sum is the same.
+
+    A task that would bring n gets the share n ** sampling; what is left by rounding down goes to the largest
+    fractions, and of equal ones to the first.
+    """
+    parts = [size**sampling for size in sizes]
+    wanted = [sum(sizes) * part / (sum(parts) or 1) for part in parts]
+    found = [int(number) for number in wanted]
+    by_fraction = sorted(range(len(sizes)), key=lambda index: found[index] - wanted[index])
+    for index in by_fraction[: sum(sizes) - sum(found)]:
+        found[index] += 1
+    return found
 
 
 def shares(quotas: Sequence[int], n_batches: int) -> list[list[int]]:
@@ -108,11 +115,12 @@ class BatchSource:
         features: Mapping[int, FeatureTable] | None = None,
         augment: Sequence[Augmentation] = (),
     ) -> None:
-        self._tasks, self._quotas, self._features, self._augment = tasks, quotas, features or {}, augment
-        self._device, self._shares = device, shares(quotas, n_batches)
+        self.tasks, self.features, self.augment = tasks, features or {}, augment
+        self._quotas = quotas
+        self._device, self.shares = device, shares(quotas, n_batches)
         larger = {task.label for task in tasks if not fits(task.train, device, room)}
-        self._ahead = bool(larger)
-        self._data = [task.train if task.label in larger else on_device(task.train, device) for task in tasks]
+        self.is_ahead = bool(larger)
+        self.data = [task.train if task.label in larger else on_device(task.train, device) for task in tasks]
         for task in tasks:
             if task.label in larger:
                 warn_of_place(task, room)
@@ -123,28 +131,34 @@ class BatchSource:
 
     def rounds(self) -> Generator[Batch]:
         """The batches of one round after another, without end; close it when no more are needed."""
-        gathered = ahead(self._gathered()) if self._ahead else self._gathered()
+        gathered = ahead(self._gathered()) if self.is_ahead else self._gathered()
         with closing(gathered):
             for rows in gathered:
-                yield {task.label: self._part(task, rows[task.label]) for task in self._tasks if task.label in rows}
+                yield {task.label: self._part(task, rows[task.label]) for task in self.tasks if task.label in rows}
 
     def _gathered(self) -> Generator[Mapping[int, _Rows]]:
+        by_label = dict(zip((task.label for task in self.tasks), self.data, strict=True))
+        for batch in self.choices():
+            yield {label: self._rows(by_label[label], chosen) for label, chosen in batch.items()}
+
+    def choices(self) -> Generator[Mapping[int, Tensor]]:
+        """The places, in their splits, of the samples of each batch by label; one round after another, without end."""
         while True:
             yield from self._round()
 
-    def _round(self) -> Iterator[Mapping[int, _Rows]]:
+    def _round(self) -> Iterator[Mapping[int, Tensor]]:
         orders = [
             order.take(quota).to(samples.x.device)
-            for order, quota, samples in zip(self._orders, self._quotas, self._data, strict=True)
+            for order, quota, samples in zip(self._orders, self._quotas, self.data, strict=True)
         ]
-        taken = [0] * len(self._tasks)
-        for counts in self._shares:
-            batch: dict[int, _Rows] = {}
-            for index, (task, samples) in enumerate(zip(self._tasks, self._data, strict=True)):
+        taken = [0] * len(self.tasks)
+        for counts in self.shares:
+            batch: dict[int, Tensor] = {}
+            for index, task in enumerate(self.tasks):
                 chosen = orders[index][taken[index] : taken[index] + counts[index]]  # (b,)
                 taken[index] += counts[index]
                 if len(chosen):
-                    batch[task.label] = self._rows(samples, chosen)
+                    batch[task.label] = chosen
             yield batch
 
     def _rows(self, samples: Samples, chosen: Tensor) -> _Rows:
@@ -157,9 +171,9 @@ class BatchSource:
 
     def _part(self, task: Task, rows: _Rows) -> Part:
         """Everything that draws random numbers or knows the task happens here, not in a thread."""
-        table = self._features.get(task.label)
+        table = self.features.get(task.label)
         past = None if table is None else table.take(rows.chosen)
-        return Part(task.normalisation(augmented(rows.samples.x, self._augment)), rows.samples.y, past)
+        return Part(task.normalisation(augmented(rows.samples.x, self.augment)), rows.samples.y, past)
 
 
 def warn_of_place(task: Task, room: int) -> None:

@@ -22,7 +22,7 @@ class Budget:
     """Updates in all."""
 
 
-def budget_of(training: Training, tasks: Sequence[Task], sampling: Sampling) -> Budget:
+def budget_of(training: Training, tasks: Sequence[Task], sampling: Sampling = 0.0) -> Budget:
     """The budget of tasks that are learned together.
 
     Several tasks see as many samples as each of them would alone, taken together, in batches of at most `batch_size`.

@@ -1,7 +1,7 @@
 """The one training loop of all strategies."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from itertools import islice
 from math import nan
@@ -16,13 +16,15 @@ from prognet.seeds import derive_seed
 from prognet.streams.task import Task
 from prognet.training.batches import Batch, BatchSource, Sampling, on_device
 from prognet.training.budget import Budget, budget_of
+from prognet.training.compiling import compiled
 from prognet.training.features import MIB, FeatureTable, Reading, Shelf
 from prognet.training.flops import counting_flops
 from prognet.training.measuring import CurveRecorder, Predict, Split, evaluating, mean_loss, single
 from prognet.training.optimisers import make_optimiser, make_schedule
 from prognet.training.procedure import Forward, Penalised, Procedure
-from prognet.training.session import FitRecord, Session, computing, seeded
+from prognet.training.session import FitRecord, Session, computing, seeded, synchronise
 from prognet.training.stopping import EarlyStopping
+from prognet.training.weighting import Balance, total
 
 
 def fit(
@@ -31,16 +33,17 @@ def fit(
     predict: Predict,
     tasks: Sequence[Task],
     session: Session,
-    sampling: Sampling = "balanced",
-    weights: Mapping[int, float] | None = None,
+    sampling: Sampling = 0.0,
     reading: Reading | None = None,
     procedure: Procedure | None = None,
+    owner: nn.Module | None = None,
     make_run: "Callable[..., Run] | None" = None,
 ) -> FitRecord:
     """Trains the parameters of `module` that have a gradient, on the training splits of `tasks`.
 
-    The loss of a batch is the mean over its samples of the task's loss, times the weight of the task. Early stopping,
-    if any, looks at the validation splits only. The learning curves are measured on test samples and decide nothing.
+    The loss of a batch is the mean over its samples of their task's loss, but for another weighting of the procedure.
+    Early stopping, if any, looks at the validation splits only. The learning curves are measured on test samples and
+    decide nothing.
 
     Args:
         module: what is trained; put into training mode here, and into evaluation mode at the end.
@@ -49,16 +52,17 @@ def fit(
         tasks: the tasks that are learned together.
         session: how to train and what to measure.
         sampling: how joint training is shared between the tasks.
-        weights: factor of each task's loss, by label; 1 where it is missing.
         reading: how frozen columns are read, where their features are to be computed once and not in every update.
         procedure: how updates depart from plain ones.
+        owner: what holds every tensor that `forward` and `predict` compute with, where `module` does not.
         make_run: makes the run from its arguments, where the updates are taken in another way than by `Run`.
 
     Raises:
         DivergedError: when a loss is not a finite number; found at the end of its pass over the samples.
     """
     budget = budget_of(session.training, tasks, sampling)
-    run = (make_run or Run)(module, forward, predict, tasks, session, weights or {}, budget, procedure or Procedure())
+    run = (make_run or Run)(module, forward, predict, tasks, session, budget, procedure or Procedure())
+    run.owner = owner or module
     if budget.updates == 0:
         module.eval()
         return run.record()
@@ -66,7 +70,8 @@ def fit(
     room, augment = session.execution.data_memory * MIB, session.training.augment
     source = BatchSource(tasks, budget.quotas, budget.round, session.seed, session.device, room, features, augment)
     with seeded(derive_seed(session.seed, tasks[0].label, "training"), session.device):
-        run.train(source)
+        if not session.train_together(run, source):
+            run.train(source)
     return run.record()
 
 
@@ -80,20 +85,23 @@ class Run:
         predict: Predict,
         tasks: Sequence[Task],
         session: Session,
-        weights: Mapping[int, float],
         budget: Budget,
         procedure: Procedure,
     ) -> None:
         self.procedure = procedure
+        self.owner = module
         self.module, self.forward, self.predict = module, forward, predict
         self.tasks = {task.label: task for task in tasks}
-        self.session, self.training, self.weights = session, session.training, weights
+        self.session, self.training = session, session.training
+        weighting = procedure.weighting
+        self.balance = None if weighting is None else weighting(tuple(self.tasks), session.device)
         self.parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
         self.budget = budget
         self.recorder = CurveRecorder(tasks, budget.updates, session.measurement, session.seed, session.device)
         self.validating = [Split(task, on_device(task.val, session.device)) for task in tasks if len(task.val)]
         self.validation: list[float] = []
         self.reading: Reading | None = None
+        self.compiled: Callable[[Batch], Tensor] | None = None
         self.feature_flops, self.feature_seconds = 0.0, 0.0
         self.updates, self.samples, self.flops_per_sample = 0, 0, 0.0
         self.seconds, self.measuring_seconds = 0.0, 0.0
@@ -127,9 +135,10 @@ class Run:
 
     def train(self, source: BatchSource) -> None:
         """All updates, or as many as early stopping allows; leaves the module in evaluation mode."""
-        optimiser = make_optimiser(self.parameters, self.training)
+        optimiser = make_optimiser(self.parameters, self.training, self.procedure.groups)
         schedule = make_schedule(optimiser, self.training.schedule, self.budget.updates)
         stopping = EarlyStopping(self.module, self.training.patience)
+        self.compiled = compiled(self.loss, self.session.execution)
         started = perf_counter()
         self._measure()
         with closing(source.rounds()) as batches:
@@ -140,6 +149,7 @@ class Run:
                     break
         if self.updates != self.recorder.updates[-1]:  # stopped early
             self._measure()
+        self.compiled = None
         stopping.restore()
         self.module.eval()
         synchronise(self.session.device)
@@ -161,7 +171,9 @@ class Run:
             schedule.step()
             if self.recorder.is_due(self.updates):
                 self._measure()
-        self._check(torch.stack(losses), first)  # the only wait for the device in a pass
+        if self.balance is not None:
+            self.balance.after_pass()
+        self.check(torch.stack(losses), first)  # the only wait for the device in a pass
         self.session.advance(self.updates - first)
 
     def _update(self, batch: Batch, optimiser: torch.optim.Optimizer) -> Tensor:
@@ -177,23 +189,44 @@ class Run:
         if self.training.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.training.clip_norm)
         optimiser.step()
+        if self.balance is not None:
+            self._rebalance(self.balance, batch, size)
         self.updates += 1
         self.samples += size
         return loss
 
     def _backward(self, batch: Batch, size: int) -> Tensor:
-        with computing(self.session):
-            outputs, penalty = self._outputs(batch)
-        losses = [
-            self.tasks[label].objective.loss(single(outputs[label]), part.y, self.training.label_smoothing)
-            * (self.weights.get(label, 1.0) * len(part.y) / size)
-            for label, part in batch.items()
-        ]
-        loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
-        if penalty is not None:
-            loss = loss + penalty
+        if self.balance is not None:
+            parts, penalty = self._parts(batch, size)
+            self.balance.backward(parts, penalty, self.parameters)
+            self.balance.note_norm(self.parameters)
+            return total(parts, penalty).detach()
+        # the first update is never compiled: its operations are counted
+        loss = self.loss(batch, size) if self.compiled is None or self.updates == 0 else self.compiled(batch)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
+
+    def _rebalance(self, balance: Balance, batch: Batch, size: int) -> None:
+        """What the weighting makes of the update; it may look at the batch once more."""
+        with counting_flops() if self.updates == 0 else nullcontext() as counter:
+            balance.after_step(lambda: self._parts(batch, size)[0])
+        if counter is not None:
+            self.flops_per_sample += counter.get_total_flops() / size
+
+    def loss(self, batch: Batch, size: int) -> Tensor:
+        """The loss of a batch of `size` samples, ()."""
+        return total(*self._parts(batch, size))
+
+    def _parts(self, batch: Batch, size: int) -> tuple[dict[int, Tensor], Tensor | None]:
+        """The part of each task in the mean loss over the samples, by label, and the penalty, if any."""
+        with computing(self.session):
+            outputs, penalty = self._outputs(batch)
+        smoothing = self.training.label_smoothing
+        parts = {
+            label: self.tasks[label].objective.loss(single(outputs[label]), part.y, smoothing) * (len(part.y) / size)
+            for label, part in batch.items()
+        }
+        return parts, penalty
 
     def _outputs(self, batch: Batch) -> tuple[Mapping[int, Tensor], Tensor | None]:
         """The outputs by label, and the penalty, if any."""
@@ -226,7 +259,8 @@ class Run:
         synchronise(self.session.device)
         self.measuring_seconds += perf_counter() - started
 
-    def _check(self, losses: Tensor, first: int) -> None:
+    def check(self, losses: Tensor, first: int) -> None:
+        """Raises DivergedError when one of the losses of the updates from `first` on is not finite."""
         finite = torch.isfinite(losses).cpu()
         if not finite.all():
             update = first + int((~finite).nonzero()[0])
@@ -247,6 +281,7 @@ class Run:
             measuring_seconds=self.measuring_seconds,
             feature_flops=self.feature_flops,
             feature_seconds=self.feature_seconds,
+            gradient_norm=nan if self.balance is None else self.balance.mean_norm(),
         )
 
     def _curves(self) -> tuple[LearningCurve, ...]:
@@ -261,9 +296,3 @@ class Run:
             )
             for label, accuracy in zip(self.tasks, self.recorder.values(), strict=True)
         )
-
-
-def synchronise(device: torch.device) -> None:
-    """Waits until the device has done what it was given, so that times are true."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -72,12 +72,16 @@ def single(outputs: Tensor) -> Tensor:
 
 def mean_loss(predict: Predict, splits: Sequence[Split], reading: Reading | None, batch_size: int) -> float:
     """The mean loss over the samples of all splits, NaN where there are none; call it within `evaluating`."""
+    filled = [split for split in splits if len(split.samples)]
+    return mean_loss_of([outputs_on(split, predict, reading, batch_size) for split in filled], filled)
+
+
+def mean_loss_of(outputs: Sequence[Tensor], splits: Sequence[Split]) -> float:
+    """The mean loss over the samples of splits that have some, from the outputs (N, n_outputs) for each."""
     total, count = 0.0, 0
-    for split in splits:
-        if len(split.samples):
-            outputs = outputs_on(split, predict, reading, batch_size)
-            total += split.task.objective.loss(outputs, split.samples.y).item() * len(split.samples)
-            count += len(split.samples)
+    for out, split in zip(outputs, splits, strict=True):
+        total += split.task.objective.loss(out, split.samples.y).item() * len(split.samples)
+        count += len(split.samples)
     return total / count if count else float("nan")
 
 
@@ -95,10 +99,13 @@ class CurveRecorder:
 
     def measure(self, predict: Predict, update: int, reading: Reading | None = None) -> None:
         """Measures after `update` updates."""
+        self.note([outputs_on(split, predict, reading, self._batch_size) for split in self.splits], update)
+
+    def note(self, outputs: Sequence[Tensor], update: int) -> None:
+        """Notes what was said after `update` updates: for each split the outputs (N, n_outputs)."""
         self.updates.append(update)
-        for split, correct in zip(self.splits, self._correct, strict=True):
-            outputs = outputs_on(split, predict, reading, self._batch_size)
-            correct.append(split.task.objective.correct(outputs, split.samples.y).sum())
+        for out, split, correct in zip(outputs, self.splits, self._correct, strict=True):
+            correct.append(split.task.objective.correct(out, split.samples.y).sum())
 
     def is_due(self, update: int) -> bool:
         """Whether the curve has a point at this update."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from math import nan
 from typing import Any
 
 import torch
@@ -13,6 +14,11 @@ from prognet.results import LearningCurve
 
 def ignore_progress(updates: int) -> None:
     """The observer that does nothing."""
+
+
+def train_alone(run: Any, source: Any) -> bool:
+    """Leaves the training of a run to the run itself."""
+    return False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,11 +36,13 @@ class Session:
     """What a stored run decided at this step; None where it is to be decided."""
     advance: Callable[[int], None] = ignore_progress
     """Told the number of updates that were done since it was told last."""
+    train_together: Callable[[Any, Any], bool] = train_alone
+    """Trains a run on its batches together with others, and says whether it did so."""
 
     def without_training(self) -> "Session":
         """The session in which everything is built as ever and nothing is trained: how a saved run is rebuilt."""
         training = replace(self.training, epochs=0, updates=None, first_updates=None)
-        return replace(self, training=training, advance=ignore_progress)
+        return replace(self, training=training, advance=ignore_progress, train_together=train_alone)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +63,8 @@ class FitRecord:
     """Those of `flops` that went into features of frozen columns, which are computed once."""
     feature_seconds: float = 0.0
     """That part of `seconds`."""
+    gradient_norm: float = nan
+    """The mean length of the gradients, where the losses of the tasks were weighted; NaN otherwise."""
     measuring_seconds: float
     """Wall time of learning curves and validation."""
 
@@ -75,3 +85,9 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
+
+
+def synchronise(device: torch.device) -> None:
+    """Waits until the device has done what it was given, so that times are true."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

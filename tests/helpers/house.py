@@ -10,9 +10,9 @@ FLOORS: Mapping[str, int] = {
     **dict.fromkeys(
         ("config", "errors", "files", "metrics", "options", "recipes", "results", "seeds", "statistics"), 0
     ),
-    **dict.fromkeys(("analysed", "inference", "manifest", "tuned", "version"), 0),
+    **dict.fromkeys(("analysed", "inference", "manifest", "related", "tuned", "version"), 0),
     **dict.fromkeys(("backbones", "engine"), 1),
-    **dict.fromkeys(("analysis", "streams", "training"), 2),
+    **dict.fromkeys(("analysis", "meta", "streams", "training"), 2),
     **dict.fromkeys(("gates", "strategies"), 3),
     **dict.fromkeys(("evaluation", "report"), 4),
     **dict.fromkeys(("__main__", "avalanche", "catalogue", "cli", "watch"), 5),
@@ -26,7 +26,7 @@ WITHOUT_TORCH = {name for name, floor in FLOORS.items() if floor == 0} | {
     "cli",
     "report",
 }
-LATE = {"avalanche", "jinja2", "matplotlib", "pandas", "scipy", "sklearn", "timm", "torchvision"}
+LATE = {"avalanche", "jinja2", "matplotlib", "pandas", "scipy", "sklearn", "timm", "torchjd", "torchmetrics", "torchvision"}
 AVALANCHE_HOLDERS = ("streams/", "strategies/driven.py", "avalanche/", "__init__.py")
 """The last one only names the bridge."""
 HOOK_OWNER = "engine/sites.py"

@@ -27,6 +27,7 @@ from prognet.strategies import (
     Strategy,
 )
 from prognet.strategies.base import Backbone
+from prognet.strategies.heads import SharedTrunk
 from prognet.streams.stream import Stream
 from prognet.training import Session
 
@@ -150,6 +151,7 @@ def learn_all(strategy: Strategy, stream: Stream, training: Training = TRAINING)
 def network_of(strategy: Strategy, label: int) -> list[nn.Module]:
     """The modules of a task's plain network: the backbone of its column, or trunk and head."""
     if isinstance(strategy, FineTune | HeadOnly | MultiTask):
+        assert isinstance(strategy.shared, SharedTrunk)
         return list(strategy.shared.parts_of(label))
     assert isinstance(strategy, Progressive | ProgressiveRandom | Independent | IndependentWide)
     network = strategy.columns.network

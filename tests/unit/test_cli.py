@@ -25,8 +25,8 @@ MEASUREMENT_OPTIONS = [
     *("--gates", "--gate-steps"),
 ]
 EXECUTION_OPTIONS = [
-    *("--precision", "--channels-last"),
-    *("--data-memory", "--feature-memory", "--feature-precision"),
+    *("--precision", "--channels-last", "--compile"),
+    *("--data-memory", "--feature-memory", "--feature-precision", "--stack"),
 ]
 DEMO_OPTIONS = [
     *("--help", "--out", "--tuned"),

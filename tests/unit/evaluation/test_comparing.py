@@ -236,7 +236,8 @@ def test_a_full_disk_stops_the_comparison_and_loses_nothing(tmp_path: Path, monk
     recorder = Recorder()
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", Full(6))  # the manifest, proof, tensors and progress of a step, proof and tensors
-        with pytest.raises(UnwritableError, match=r"progress\.json: could not be written \(No space left on device\)"):
+        full = r"progress\.next\.json: could not be written \(No space left on device\)"
+        with pytest.raises(UnwritableError, match=full):
             compare(both(), tmp_path / "full", observer=recorder)
     assert recorder.named("start") == [("progressive, order 0, seed 0", 10)]
     place = tmp_path / "full" / "runs" / "progressive" / "order-0-seed-0"

@@ -1,5 +1,5 @@
 from itertools import count
-from math import isnan
+from math import isnan, nan
 
 import pytest
 import torch
@@ -86,9 +86,10 @@ def test_counting_operations_changes_nothing() -> None:
     stream = make_stream()
     learner = quick_run(Progressive(NORMED), stream).learner.train()
     mode, digests = modes(learner), dict(learner.frozen_digests())
-    flops = forward_flops(learner, stream, [0, 2], CPU)
+    flops = forward_flops(learner, stream, [0, 2], [1.0, nan, 1.0], CPU)
     assert [isnan(value) for value in flops] == [False, True, False]
-    assert flops[2] > flops[0]
+    assert flops[2] > flops[0] > 1.0
+    assert forward_flops(learner, stream, [2], [7.0, nan, nan], CPU)[0] == 7.0
     assert modes(learner) == mode
     assert learner.frozen_digests() == digests
 

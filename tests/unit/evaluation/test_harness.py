@@ -12,7 +12,8 @@ from torch.nn.functional import cross_entropy
 from prognet.config import Measurement, Training
 from prognet.engine import MLPAdapter
 from prognet.errors import ConfigError, UnlearnedTaskError
-from prognet.evaluation.harness import rebuild, run
+from prognet.evaluation.harness import run
+from prognet.evaluation.rebuilding import rebuild
 from prognet.strategies import FineTune, Independent, MultiTask, Progressive, Strategy
 from prognet.streams.task import Task
 from tests.helpers.runs import (
@@ -96,9 +97,11 @@ def test_a_result_says_what_was_run() -> None:
         "execution": {
             "precision": "float32",
             "channels_last": False,
+            "compile": "none",
             "data_memory": 4096,
             "feature_memory": 1024,
             "feature_precision": "float32",
+            "stack": 1,
         },
         "seed": 3,
         "order": 0,

@@ -98,16 +98,16 @@ def test_early_stopping_and_a_schedule_resume_too(kind: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("write", range(1, 11))
+@pytest.mark.parametrize("write", range(1, 14))
 def test_a_kill_around_any_write_is_survived(
     write: int, after: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # proof, weights and progress of the three steps are writes 1 to 9, the result is the tenth
+    # proof, weights, progress and its promotion of the three steps are writes 1 to 12, the result is the thirteenth
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", killed_at(write, Path.replace, after))
         with pytest.raises(Killed):
             quick_run(KINDS["progressive"](NORMED), STREAM, out=tmp_path)
-    if write == 10 and after:
+    if write == 13 and after:
         assert_same_numbers(
             quick_run(KINDS["progressive"](NORMED), STREAM, out=tmp_path), undisturbed("progressive")[0]
         )

@@ -74,6 +74,16 @@ def test_a_score_is_the_average_accuracy_on_the_validation_splits() -> None:
         assert score == np.mean([average_accuracy(run.accuracy) for run in runs])
 
 
+def test_what_is_learned_can_be_judged_in_the_place_of_what_is_kept() -> None:
+    found = search([FineTune(PLAIN)], trials=2, judged_by="learning")
+    stream = Stream([replace(task, test=task.val) for task in blobs((2, 3))], name="blobs", seed=0)
+    for trial, score in zip(found.trials, found.choices["finetune"].scores, strict=True):
+        matrix = quick_run(FineTune(PLAIN), stream, training=trial).accuracy
+        assert score == (matrix[0, 0] + matrix[1, 1]) / 2
+    assert found.chosen_by == "learning validation accuracy"
+    assert search([FineTune(PLAIN)], trials=1).chosen_by == "average validation accuracy"
+
+
 def test_the_best_trial_is_chosen_for_each_strategy() -> None:
     found = search(trials=5)
     for choice in found.choices.values():

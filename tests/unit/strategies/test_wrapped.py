@@ -17,7 +17,7 @@ from torch.nn import functional
 from prognet.config import Training
 from prognet.errors import ConfigError, DivergedError, UnknownNameError
 from prognet.evaluation import verify
-from prognet.evaluation.harness import rebuild
+from prognet.evaluation.rebuilding import rebuild
 from prognet.evaluation.store import RunStore
 from prognet.results import RunResult
 from prognet.strategies import FineTune, describe_strategy, strategy_from, wrapped

@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 class Epochs:
     """Rounds that are epochs over the tasks, one at a time."""
 
-    def __init__(self, tasks: Sequence[Task], batch_size: int, sampling: Sampling = "balanced", seed: int = 0) -> None:
+    def __init__(self, tasks: Sequence[Task], batch_size: int, sampling: Sampling = 0.0, seed: int = 0) -> None:
         sizes = [len(task.train) for task in tasks]
         self.n_batches = -(-sum(sizes) // batch_size)
         self.batches = BatchSource(tasks, quotas(sizes, sampling), self.n_batches, seed, CPU, 2**40).rounds()
@@ -27,7 +27,7 @@ class Epochs:
         return islice(self.batches, self.n_batches)
 
 
-def source(stream: Stream, batch_size: int, sampling: Sampling = "balanced", seed: int = 0) -> Epochs:
+def source(stream: Stream, batch_size: int, sampling: Sampling = 0.0, seed: int = 0) -> Epochs:
     return Epochs(list(stream), batch_size, sampling, seed)
 
 
@@ -86,8 +86,28 @@ def test_the_global_generator_is_not_used() -> None:
 
 
 def test_quotas_by_hand() -> None:
-    assert quotas([10, 40, 21], "proportional") == [10, 40, 21]
-    assert quotas([10, 40, 21], "balanced") == [24, 24, 23]  # 71 = 3 * 23 + 2
+    assert quotas([10, 40, 21], 1.0) == [10, 40, 21]
+    assert quotas([10, 40, 21], 0.0) == [24, 24, 23]  # 71 = 3 * 23 + 2
+
+
+def test_quotas_between_the_two_follow_the_power_of_the_size() -> None:
+    assert quotas([4, 16, 64], 0.5) == [12, 24, 48]  # 84 in the ratio 2 : 4 : 8
+    assert quotas([1, 9, 90], 0.5) == [8, 22, 70]  # 100 in the ratio 1 : 3 : 9.487 is 7.415, 22.245 and 70.340
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.1, 0.3, 0.5, 0.77, 1.0])
+@pytest.mark.parametrize("sizes", [(10, 40, 21), (1, 1000), (7,), (3, 3, 3, 4), (12665, 11344, 59)])
+def test_quotas_share_out_all_samples_whatever_the_exponent(sizes: tuple[int, ...], alpha: float) -> None:
+    found = quotas(sizes, alpha)
+    assert sum(found) == sum(sizes)
+    total = sum(size**alpha for size in sizes)
+    assert all(abs(quota - sum(sizes) * size**alpha / total) < 1 for quota, size in zip(found, sizes, strict=True))
+    assert alpha > 0 or max(found) - min(found) <= 1
+    assert alpha < 1 or tuple(found) == sizes
+
+
+def test_quotas_of_tasks_without_samples_are_nothing() -> None:
+    assert [quotas([0, 0], alpha) for alpha in (0.0, 0.5, 1.0)] == [[0, 0]] * 3
 
 
 def test_shares_by_hand() -> None:
@@ -111,7 +131,7 @@ def test_joint_batches_are_even_whole_and_never_too_large(quota: tuple[int, ...]
 
 def test_a_proportional_epoch_sees_every_sample_once() -> None:
     stream = make_stream((2, 5), [10, 40])
-    batches = list(source(stream, 16, "proportional").epoch())
+    batches = list(source(stream, 16, 1.0).epoch())
     for task in stream:
         assert counts(rows_of(batches, task.label), task.train.x.flatten(1)) == [1] * len(task.train)
 
@@ -133,7 +153,7 @@ def test_what_a_balanced_epoch_left_out_comes_in_the_next() -> None:
     assert sorted(large) == [1] * 30 + [2] * 10  # 50 of 40: each once before any comes a second time
 
 
-@pytest.mark.parametrize("sampling", ["balanced", "proportional"])
+@pytest.mark.parametrize("sampling", [0.0, 0.5, 1.0])
 def test_a_joint_epoch_has_the_budget_of_its_tasks(sampling: Sampling) -> None:
     batches = list(source(make_stream((2, 5, 3), [10, 40, 21]), 16, sampling).epoch())
     assert sum(len(part.y) for batch in batches for part in batch.values()) == 71

@@ -11,8 +11,9 @@ from torch.optim import SGD, Adam, AdamW, RMSprop
 
 from prognet.config import Measurement, Training
 from prognet.errors import DivergedError
+from prognet.strategies.multitask import FixedWeights
 from prognet.streams.task import Task
-from prognet.training import FitRecord, fit
+from prognet.training import FitRecord, Procedure, fit
 from tests.helpers.plain import (
     Factor,
     MakeOptimiser,
@@ -198,8 +199,8 @@ def test_the_loss_of_a_joint_batch_is_the_weighted_mean_over_its_samples() -> No
 
     training = Training(epochs=1, batch_size=50, lr=0.5, optimiser="sgd", label_smoothing=0.1)
     session = make_session(training, Measurement(lca_updates=0, curve_points=0))
-    weights = {1: 0.25}
-    fit(heads, forward, lambda x, label: heads[label](x.flatten(1)), list(stream), session, "proportional", weights)
+    procedure = Procedure(weighting=FixedWeights(weights=[1, 0.25]).start)
+    fit(heads, forward, lambda x, label: heads[label](x.flatten(1)), list(stream), session, 1.0, procedure=procedure)
 
     sums = []
     for task, head, weight in zip(stream, plain, [1.0, 0.25], strict=True):
