@@ -1,0 +1,1 @@
+"""The parts of `speed.py`: each measures one thing, and says how it is written down and drawn."""
