@@ -4,7 +4,7 @@ Sites are asked for by name or glob (`"layer[2-4]"`, `"blocks.*"`, where `*` mat
 `"leaves"`, every Linear and convolution after the first, or `"blocks"`, the composite modules that stand in the
 containers of a network, such as residual or transformer blocks, and the layers beside them. The default is leaves for
 plain sequential networks and blocks for all others, since leaf laterals in modern networks are many times as large as
-the network. The output layer belongs to both.
+the network. The output layer belongs to both, unless it is an `OutputHead`.
 
 What breaks the contract of a site is skipped and listed when it was found by granularity, and refused when it was asked
 for by name.
@@ -21,7 +21,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from prognet.engine.sites import Call, Site, observe, refusal, same_device, site_of
+from prognet.engine.head import OutputHead
+from prognet.engine.measured import site_of
+from prognet.engine.sites import Call, Site, observe, refusal, same_device
 from prognet.errors import SiteError
 
 Granularity = Literal["leaves", "blocks"]
@@ -41,7 +43,7 @@ class Probe:
     skipped: Mapping[str, str]
     """Candidates that are no sites, with the reason."""
     output_layer: str | None
-    """The last called layer with parameters whose output is that of the backbone itself; None if there is none."""
+    """The last called layer with parameters, or head, whose output is that of the backbone; None if there is none."""
     output_shape: tuple[int, ...]
     """Shape of the output without the batch dimension."""
 
@@ -140,7 +142,7 @@ def _output_layer(modules: Mapping[str, nn.Module], calls: Mapping[str, Call], o
     found = None
     for name, call in calls.items():  # in the order of return, so the last one wins
         module = modules[name]
-        is_leaf = next(module.children(), None) is None
+        is_leaf = isinstance(module, OutputHead) or next(module.children(), None) is None
         if is_leaf and call.returned is output and next(module.parameters(), None) is not None:
             found = name
     return found
@@ -173,7 +175,9 @@ def _names_by(
         return holds_output or (reads_raw_input(name) and _holds_blocks(block))
 
     names = set(_leaves(backbone) if granularity == "leaves" else _blocks(backbone, "", is_opened))
-    if output_layer is not None:
+    if output_layer is not None and isinstance(backbone.get_submodule(output_layer), OutputHead):
+        names = {name for name in names if not f"{name}.".startswith(f"{output_layer}.")}
+    elif output_layer is not None:
         names.add(output_layer)
     return [name for name, _ in backbone.named_modules() if name in names and not reads_raw_input(name)]
 

@@ -7,7 +7,8 @@ The life of a hook: `attach` registers two hooks on the module of every site whe
 stay as long as the column. They hold a reference to the column's `Visit` and nothing else; a `Visit` is filled when the
 column is called and emptied before the call returns. So no activation outlives the call, and a column can be copied,
 pickled, compiled and called through `functional_call` like any module. The hooks of `observe` live for one probe,
-those of `edited` for one look of the analysis.
+those of `edited` for one look of the analysis. `attach_rewriting` is for networks that several tasks learn together:
+one hook a site, which stays as long as the network and holds a `Rewriting`, empty between calls in the same way.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,15 +26,6 @@ Activations = Mapping[str, Tensor]
 
 Join = Callable[[str, Tensor, Any], Tensor]
 """(site name, output of the site's module, past) -> the output with the lateral added."""
-
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_CHANNELS_FIRST = (
-    *_CONVOLUTIONS,
-    *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
-    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, nn.GroupNorm),
-    *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
-)
-"""Layers whose input has its features in dimension 1, whatever its size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +119,60 @@ def attach(backbone: nn.Module, names: Sequence[str], visit: Visit) -> None:
         module.register_forward_hook(hook.leave)
 
 
+Rewrite = Callable[[str, Tensor, Any], Tensor]
+"""(site name, what the site was given, context of the call) -> what it receives instead."""
+
+
+class Rewriting:
+    """The values of one call in which sites receive something else than they were given. Empty between calls."""
+
+    def __init__(self, rewrite: Rewrite) -> None:
+        self._rewrite = rewrite
+        self._seen: set[str] | None = None
+        self._context: Any = None
+
+    def run(self, backbone: nn.Module, x: Tensor, context: Any, names: Sequence[str]) -> Tensor:
+        """Calls the backbone once -> its output.
+
+        Raises:
+            SiteError: when one of the named sites was not called exactly once.
+        """
+        seen: set[str] = set()
+        self._seen, self._context = seen, context
+        try:
+            y: Tensor = backbone(x)
+        finally:
+            self._seen, self._context = None, None
+        if missing := sorted(set(names) - seen):
+            raise SiteError(f"sites {missing}: required one call a forward pass, found none; choose other sites.")
+        return y
+
+    def enter(self, name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The arguments of the site's module, the first one rewritten."""
+        if self._seen is None:  # the backbone is being called by itself
+            return args
+        if name in self._seen:
+            raise SiteError(f"site {name!r}: required one call a forward pass, found a second one.")
+        self._seen.add(name)
+        return (self._rewrite(name, args[0], self._context), *args[1:])
+
+
+class _RewriteHook:
+    """The hook of one rewritten site; an object as `_SiteHook`."""
+
+    def __init__(self, name: str, rewriting: Rewriting) -> None:
+        self.name, self.rewriting = name, rewriting
+
+    def enter(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return self.rewriting.enter(self.name, args)
+
+
+def attach_rewriting(backbone: nn.Module, names: Sequence[str], rewriting: Rewriting) -> None:
+    """Registers a hook on the modules of the sites, for good, that changes what they receive."""
+    for name in names:
+        backbone.get_submodule(name).register_forward_pre_hook(_RewriteHook(name, rewriting).enter)
+
+
 @contextmanager
 def edited(backbone: nn.Module, edits: Mapping[str, Callable[[Tensor], Tensor]]) -> Iterator[None]:
     """Within the block, what the named sites receive is replaced by a function of it, also for later columns.
@@ -203,68 +249,6 @@ def refusal(call: Call | None, batch: int) -> str | None:
     ):
         return "its first dimension is not the batch"
     return None
-
-
-def site_of(name: str, modules: Mapping[str, nn.Module], calls: Mapping[str, Call]) -> Site:
-    """The site of a module whose call `refusal` did not refuse.
-
-    Args:
-        name: the name of the module.
-        modules: all modules of the backbone, by name.
-        calls: what `observe` noted, in its order.
-    """
-    call = calls[name]
-    inside = [(modules[part], seen) for part, seen in calls.items() if part == name or part.startswith(f"{name}.")]
-    return Site(
-        name=name,
-        in_shape=tuple(call.received.shape[1:]),
-        out_shape=tuple(call.returned.shape[1:]),
-        channels="first" if _channels_first(call.received, inside) else "last",
-        geometry=_geometry(modules[name]),
-    )
-
-
-def _channels_first(received: Tensor, inside: Sequence[tuple[nn.Module, Call]]) -> bool:
-    """Where the features of a site's input stand, told by the first layer inside that has to know it.
-
-    Shapes alone cannot tell: Swin's blocks read images with features last, a Conformer's hold a Conv1d behind a
-    transposition. Where no layer tells, four dimensions are taken for images and three for tokens.
-    """
-    if received.ndim == 2:
-        return False
-    for part, call in inside:  # in the order in which layers returned, so in that of their calls
-        if isinstance(call.received, Tensor):
-            axis = _axis_told_by(part, call.received, received)
-            if axis is not None:
-                return axis == 1
-    return received.ndim >= 4
-
-
-def _axis_told_by(layer: nn.Module, read: Tensor, received: Tensor) -> int | None:
-    """1 or -1 where the layer, which read a tensor, shows where the features of the site's input stand; else None."""
-    if isinstance(layer, nn.Linear) and read.ndim == 2:  # behind a mean over all positions
-        return _axis_of_size(layer.in_features, received)
-    if read.ndim != received.ndim:
-        return None
-    if isinstance(layer, _CHANNELS_FIRST):
-        return 1
-    if isinstance(layer, nn.Linear | nn.RNNBase) or type(layer) is nn.LayerNorm:
-        return -1
-    if isinstance(layer, nn.LayerNorm) and len(layer.normalized_shape) == 1:  # subclasses may norm another dimension
-        return _axis_of_size(layer.normalized_shape[0], read)
-    return None
-
-
-def _axis_of_size(features: int, tensor: Tensor) -> int | None:
-    first, last = tensor.shape[1] == features, tensor.shape[-1] == features
-    return None if first == last else 1 if first else -1
-
-
-def _geometry(module: nn.Module) -> Geometry | None:
-    if not isinstance(module, _CONVOLUTIONS):
-        return None
-    padding = module.padding if isinstance(module.padding, str) else tuple(module.padding)
-    return Geometry(tuple(module.kernel_size), tuple(module.stride), padding, tuple(module.dilation))
 
 
 def same_device(backbone: nn.Module, example: Tensor) -> Tensor:

@@ -5,12 +5,14 @@ from typing import Any
 
 from prognet.engine.adapters import adapter_from
 from prognet.errors import ConfigError
+from prognet.strategies.alignment import FeatureAlignment
 from prognet.strategies.base import Backbone, Strategy
 from prognet.strategies.copytune import CopyTune
 from prognet.strategies.finetune import FineTune, HeadOnly
+from prognet.strategies.finetune_recipe import FineTuning
 from prognet.strategies.growth import PruneLaterals, Width
 from prognet.strategies.independent import Independent, IndependentWide
-from prognet.strategies.multitask import MultiTask
+from prognet.strategies.multitask import Architecture, MultiTask, Weighting
 from prognet.strategies.progressive import Progressive, ProgressiveRandom
 from prognet.strategies.sources import Sources
 from prognet.strategies.specification import Specification, specification_from
@@ -28,6 +30,7 @@ _KINDS: Mapping[str, type[Strategy]] = {
         Independent,
         IndependentWide,
         CopyTune,
+        FeatureAlignment,
         Wrapped,
     )
 }
@@ -38,6 +41,9 @@ _SPECIFICATIONS: Mapping[str, type[Specification]] = {
     "width": Width,
     "prune": PruneLaterals,
     "start": Start,
+    "architecture": Architecture,
+    "weighting": Weighting,
+    "recipe": FineTuning,
 }
 
 

@@ -1,5 +1,6 @@
 """A trunk with heads: a plain network split at its output layer, so that tasks can share all but that."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 import torch
@@ -9,10 +10,26 @@ from prognet.engine import probe
 from prognet.engine.sites import same_device
 from prognet.errors import SiteError, UnlearnedTaskError
 from prognet.streams.task import Task
-from prognet.training import evaluating
+from prognet.training import Penalised, evaluating
 
 
-class SharedTrunk(nn.Module):
+class TaskModel(nn.Module, ABC):
+    """What several tasks are learned with together."""
+
+    @abstractmethod
+    def predict(self, x: Tensor, task_label: int) -> Tensor:
+        """The outputs (B, n_outputs) of one task for inputs (B, *input_shape).
+
+        Raises:
+            UnlearnedTaskError: when the task has not been learned.
+        """
+
+    @abstractmethod
+    def predict_together(self, inputs: Mapping[int, Tensor]) -> Mapping[int, Tensor] | Penalised:
+        """The outputs of several tasks by label, and what is to be added to their loss, if anything."""
+
+
+class SharedTrunk(TaskModel):
     """One trunk and several heads. Which head a task uses is `Task.head`: its own, or one that all tasks share."""
 
     def __init__(self) -> None:
@@ -80,13 +97,12 @@ class SharedTrunk(nn.Module):
         return self.heads[self._head_of[task_label]]
 
     def predict(self, x: Tensor, task_label: int) -> Tensor:
-        """The outputs (B, n_outputs) of one task for inputs (B, *input_shape)."""
         head = self.head_for(task_label)
         out: Tensor = head(self.features(x))
         return out
 
     def predict_together(self, inputs: Mapping[int, Tensor]) -> Mapping[int, Tensor]:
-        """The outputs of several tasks in one pass of the trunk, by task label."""
+        """In one pass of the trunk."""
         features = self.features(torch.cat(list(inputs.values())))  # (B, *features)
         parts = torch.split(features, [len(x) for x in inputs.values()])
         return {label: self.head_for(label)(part) for label, part in zip(inputs, parts, strict=True)}

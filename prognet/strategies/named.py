@@ -40,6 +40,31 @@ def progressive_top1(backbone: Backbone) -> Progressive:
     return Progressive(backbone, sources=TopSources(1, by="knn"), name="progressive-top1")
 
 
+def progressive_leep(backbone: Backbone) -> Progressive:
+    """Progressive network whose columns read the one column that LEEP speaks for."""
+    return Progressive(backbone, sources=TopSources(1, by="leep"), name="progressive-leep")
+
+
+def progressive_nce(backbone: Backbone) -> Progressive:
+    """Progressive network whose columns read the one column that NCE speaks for."""
+    return Progressive(backbone, sources=TopSources(1, by="nce"), name="progressive-nce")
+
+
+def progressive_logme(backbone: Backbone) -> Progressive:
+    """Progressive network whose columns read the one column that LogME speaks for."""
+    return Progressive(backbone, sources=TopSources(1, by="logme"), name="progressive-logme")
+
+
+def progressive_hscore(backbone: Backbone) -> Progressive:
+    """Progressive network whose columns read the one column that the H-score speaks for."""
+    return Progressive(backbone, sources=TopSources(1, by="hscore"), name="progressive-hscore")
+
+
+def progressive_cka(backbone: Backbone) -> Progressive:
+    """Progressive network whose columns read the one column whose features are most aligned with the labels."""
+    return Progressive(backbone, sources=TopSources(1, by="cka"), name="progressive-cka")
+
+
 def progressive_pruned(backbone: Backbone) -> Progressive:
     """Progressive network that takes out laterals after training, for at most half a point of accuracy."""
     return Progressive(backbone, prune=PruneLaterals(drop=0.005), name="progressive-pruned")

@@ -14,8 +14,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from prognet.analysis.relatedness import knn_accuracy, penultimate_features
-from prognet.analysis.ridge import ridge_fit
+from prognet.analysis.estimates import LEAST, Estimate, estimates
 from prognet.analysis.sensitivity import average_fisher_sensitivity
 from prognet.engine import ProgressiveNetwork
 from prognet.errors import ConfigError
@@ -23,11 +22,13 @@ from prognet.seeds import derive_seed
 from prognet.strategies.base import example_of
 from prognet.strategies.columns import reading_of
 from prognet.strategies.specification import Specification, require_whole
+from prognet.streams.objectives import Classification
 from prognet.streams.task import Task
 from prognet.training import FitRecord, Session, evaluating, fit, seeded
 from prognet.training.batches import on_device
 
-Evidence = Literal["knn", "ridge", "afs"]
+Evidence = Estimate | Literal["afs"]
+EVIDENCE: tuple[str, ...] = (*get_args(Estimate), "afs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,9 +101,9 @@ class TopSources(Sources):
     count: int = 1
     """Columns that are read at most."""
     by: Evidence = "knn"
-    """`"knn"`: leave-one-out accuracy of 3 nearest neighbours on the standardised features of the output layer;
-    `"ridge"`: leave-one-out cross-entropy of a ridge regression on them; `"afs"`: the column's share of the Average
-    Fisher Sensitivity, summed over sites, in a trial column that reads all and is thrown away."""
+    """An estimate of what the column knows, `"knn"`, `"ridge"`, `"leep"`, `"nce"`, `"logme"`, `"hscore"` or `"cka"`, as
+    in `prognet.analysis.estimates`; or `"afs"`: the column's share of the Average Fisher Sensitivity, summed over
+    sites, in a trial column that reads all and is thrown away."""
     closure: int | None = None
     """Columns that are run for a prediction at most, beside the new one; None for no bound."""
     samples: int = 1000
@@ -115,22 +116,21 @@ class TopSources(Sources):
         _check_bounds(self)
         require_whole("samples", self.samples, 4)
         require_whole("trial", self.trial, 1)
-        if self.by not in get_args(Evidence):
-            raise ConfigError(f"by: required one of {get_args(Evidence)}, found {self.by!r}.")
+        if self.by not in EVIDENCE:
+            raise ConfigError(f"by: required one of {EVIDENCE}, found {self.by!r}.")
 
     def evidence(self, situation: Situation) -> list[float]:
-        """By `by`; the latest first where the task has too few samples, as in a rebuilt run."""
+        """By `by`; the latest first where the task has too few samples, as in a rebuilt run, or no classes."""
         network, task, session = situation.network, situation.task, situation.session
         every = range(len(network))
-        if len(task.train) < 2:
+        judged = self.by == "afs" or isinstance(task.objective, Classification)
+        if not judged or len(task.train) < (LEAST if self.by == "cka" else 2):
             return [float(index) for index in every]
         x, y = training_part(task, session, self.samples)
         if self.by == "afs":
             return _afs(situation, x, self.trial)
-        features = penultimate_features(network, every, x, batch_size=session.measurement.evaluation_batch_size)
-        if self.by == "knn":
-            return [knn_accuracy(features[index], y) for index in every]
-        return [-ridge_fit(features[index], y, task.n_classes).cross_entropy for index in every]
+        size = session.measurement.evaluation_batch_size
+        return estimates(network, every, x, y, task.n_classes, [self.by], batch_size=size)[self.by]
 
 
 def selected(sources: Sources, evidence: Sequence[float], network: ProgressiveNetwork) -> list[int]:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from prognet.engine import ProgressiveNetwork, Site, probe
-from prognet.engine.sites import Call, Geometry, observe, refusal, site_of
+from prognet.engine.measured import site_of
+from prognet.engine.sites import Call, Geometry, observe, refusal
 from prognet.errors import PrognetError, SiteError
 from tests.helpers import models, zoo
 from tests.helpers.asserts import assert_no_activation_outlives_the_call

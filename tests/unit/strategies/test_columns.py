@@ -218,7 +218,7 @@ def test_the_first_wide_network_is_the_independent_one() -> None:
 
 
 def test_the_parameters_of_a_column_are_known_before_it_is_built() -> None:
-    shapes = [((1, 4, 4), 2), ((1, 4, 4), 5), ((1, 4, 4), 3)]
+    shapes = [make_task(label, n_classes) for label, n_classes in enumerate((2, 5, 3))]
     state = torch.get_rng_state()
     assert column_parameters(PLAIN, shapes, MLPAdapter()) == own(3) + lateral(2, 3)
     assert column_parameters(PLAIN, shapes[:1], MLPAdapter()) == own(2)

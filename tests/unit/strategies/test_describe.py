@@ -20,6 +20,7 @@ from prognet.strategies import (
     describe_strategy,
     strategy_from,
 )
+from prognet.strategies.multitask import DWA, FAMO, CrossStitch, FiLM, FixedWeights, GradNorm, Hard, Soft
 from prognet.strategies.named import multitask_cumulative, progressive_linear, progressive_paper
 from prognet.streams.task import Task
 from tests.helpers.runs import KINDS, PLAIN
@@ -31,7 +32,11 @@ STRATEGIES = (
     FineTune(PLAIN),
     HeadOnly(PLAIN, name="frozen"),
     MultiTask(PLAIN),
-    MultiTask(PLAIN, schedule="cumulative", sampling="proportional", task_weights=[1, 0.5]),
+    MultiTask(PLAIN, schedule="cumulative", sampling=0.5, weighting=FixedWeights(weights=[1, 0.5])),
+    MultiTask(PLAIN, architecture=Hard(shared=["1"]), weighting=FAMO(lr=0.1, match_scale=True), name="famo"),
+    MultiTask(PLAIN, architecture=Soft(penalty={"1": 0.5, "*": 0.1}), weighting=DWA(temperature=1.0), name="dwa"),
+    MultiTask(PLAIN, architecture=CrossStitch(own=0.5, reads="earlier", sites=["3"]), name="stitch"),
+    MultiTask(PLAIN, architecture=FiLM(descriptor=3, sites="leaves"), weighting=GradNorm(alpha=1.0), name="film"),
     Independent(PLAIN),
     IndependentWide(PLAIN, adapter=MLPAdapter.paper(), sites=["*"]),
 )

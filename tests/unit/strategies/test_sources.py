@@ -9,7 +9,7 @@ from prognet.config import Training
 from prognet.engine import ProgressiveNetwork
 from prognet.errors import ConfigError
 from prognet.strategies import AllSources, LastSources, Progressive, TopSources
-from prognet.strategies.sources import Sources, selected
+from prognet.strategies.sources import EVIDENCE, Sources, selected
 from prognet.streams.stream import Stream
 from prognet.streams.task import Samples, Task
 from tests.helpers.asserts import assert_generator_untouched
@@ -74,7 +74,7 @@ def test_the_best_columns_first_and_the_later_one_of_a_tie() -> None:
     assert selected(AllSources(), [], network([])) == []
 
 
-@pytest.mark.parametrize("by", ["knn", "ridge", "afs"])
+@pytest.mark.parametrize("by", EVIDENCE)
 def test_evidence_names_the_column_that_knows_the_task(by: str) -> None:
     training = Training(epochs=30, batch_size=16, lr=0.01)
     strategy = from_scratch(PLAIN, sources=TopSources(1, by=by))  # type: ignore[arg-type]
@@ -159,7 +159,10 @@ def test_a_task_without_samples_is_decided_without_them() -> None:
         (lambda: TopSources(1.5), "count: required a whole number, at least 1, found 1.5."),  # type: ignore[arg-type]
         (lambda: TopSources(samples=3), "samples: required a whole number, at least 4, found 3."),
         (lambda: TopSources(trial=0), "trial: required a whole number, at least 1, found 0."),
-        (lambda: TopSources(by="probe"), "by: required one of ('knn', 'ridge', 'afs'), found 'probe'."),  # type: ignore[arg-type]
+        (
+            lambda: TopSources(by="probe"),  # type: ignore[arg-type]
+            "by: required one of ('knn', 'ridge', 'leep', 'nce', 'logme', 'hscore', 'cka', 'afs'), found 'probe'.",
+        ),
         (
             lambda: from_scratch(PLAIN, sources="all"),
             "sources: required one of ['AllSources', 'LastSources', 'TopSources'], found 'all'; e.g. "

@@ -8,6 +8,7 @@ import torch
 from prognet.config import Training
 from prognet.errors import ConfigError
 from prognet.strategies import FineTune, MultiTask
+from prognet.strategies.multitask import FixedWeights, Soft
 from tests.helpers.plain import assert_equal_numbers, assert_other_numbers, plain_network
 from tests.helpers.runs import (
     NORMED,
@@ -91,7 +92,7 @@ def test_one_task_is_fine_tuning() -> None:
 def test_a_weight_is_a_factor_of_the_loss() -> None:
     stream = make_stream((5,))
     half_rate = Training(epochs=2, batch_size=16, lr=0.0625, optimiser="sgd")
-    weighted = learn_all(MultiTask(PLAIN, task_weights=[0.5]), stream, SGD)
+    weighted = learn_all(MultiTask(PLAIN, weighting=FixedWeights(weights=[0.5])), stream, SGD)
     plain = learn_all(MultiTask(PLAIN), stream, half_rate)
     assert_equal_numbers(network_of(weighted, 0), network_of(plain, 0))  # powers of two are exact
 
@@ -99,10 +100,9 @@ def test_a_weight_is_a_factor_of_the_loss() -> None:
 def test_a_task_of_weight_0_teaches_nothing() -> None:
     stream = make_stream((2, 5))
     weights = [1.0, 0.0]
-    strategy = learn_all(MultiTask(PLAIN, task_weights=weights), stream, SGD)
-    assert isinstance(strategy, MultiTask)
-    assert_equal_numbers([strategy.shared.head_for(1)], [plain_network(PLAIN, stream[1])[-1]])  # type: ignore[index]
-    assert_other_numbers(strategy.shared.head_for(0), plain_network(PLAIN, stream[0])[-1])  # type: ignore[index]
+    strategy = learn_all(MultiTask(PLAIN, weighting=FixedWeights(weights=weights)), stream, SGD)
+    assert_equal_numbers(network_of(strategy, 1)[1:], [plain_network(PLAIN, stream[1])[-1]])  # type: ignore[index]
+    assert_other_numbers(network_of(strategy, 0)[1], plain_network(PLAIN, stream[0])[-1])  # type: ignore[index]
 
 
 def test_the_two_samplings_differ_where_the_tasks_differ_in_size() -> None:
@@ -110,11 +110,11 @@ def test_the_two_samplings_differ_where_the_tasks_differ_in_size() -> None:
     found = {
         (sizes, sampling): tensors(learn_all(MultiTask(PLAIN, sampling=sampling), stream))
         for sizes, stream in (("uneven", uneven), ("even", even))
-        for sampling in ("balanced", "proportional")
+        for sampling in (0.0, 1.0)
     }
-    assert_same_tensors(found["even", "balanced"], found["even", "proportional"])
+    assert_same_tensors(found["even", 0.0], found["even", 1.0])
     name = "shared.heads.0.weight"
-    assert not torch.equal(found["uneven", "balanced"][name], found["uneven", "proportional"][name])
+    assert not torch.equal(found["uneven", 0.0][name], found["uneven", 1.0][name])
 
 
 def test_a_joint_model_of_a_shared_head_has_one() -> None:
@@ -131,9 +131,25 @@ def test_a_joint_model_of_a_shared_head_has_one() -> None:
     ("arguments", "message"),
     [
         ({"schedule": "sequential"}, "schedule: required 'joint' or 'cumulative', found 'sequential'."),
-        ({"sampling": "even"}, "sampling: required one of ('balanced', 'proportional'), found 'even'."),
-        ({"task_weights": [1, -1]}, "task_weights: required numbers, at least 0, found [1, -1]."),
-        ({"task_weights": [float("nan")]}, "task_weights: required numbers, at least 0, found [nan]."),
+        (
+            {"sampling": "balanced"},
+            "sampling: required an exponent from 0, each task alike, to 1, each sample alike, found 'balanced'.",
+        ),
+        (
+            {"sampling": 1.5},
+            "sampling: required an exponent from 0, each task alike, to 1, each sample alike, found 1.5.",
+        ),
+        (
+            {"weighting": "pcgrad"},
+            "weighting: required one of ['AlignedMTL', 'CAGrad', 'DWA', 'FAMO', 'FixedWeights', 'GradNorm', 'IMTLG', "
+            "'MGDA', 'NashMTL', 'PCGrad', 'RandomWeights', 'UPGrad', 'Uncertainty'], found 'pcgrad'; e.g. "
+            "weighting=AlignedMTL().",
+        ),
+        (
+            {"architecture": Soft},
+            "architecture: required one of ['Added', 'Adversarial', 'Attention', 'Concatenated', 'CrossStitch', "
+            f"'FiLM', 'Hard', 'Soft'], found {Soft}; e.g. architecture=Added().",
+        ),
     ],
 )
 def test_bad_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
@@ -144,5 +160,12 @@ def test_bad_arguments_are_refused(arguments: dict[str, Any], message: str) -> N
 
 def test_every_task_needs_a_weight() -> None:
     with pytest.raises(ConfigError) as caught:
-        quick_run(MultiTask(PLAIN, task_weights=[1, 2]), make_stream())
-    assert str(caught.value) == "task_weights: required a weight for each of the tasks [0, 1, 2], found 2."
+        quick_run(MultiTask(PLAIN, weighting=FixedWeights(weights=[1, 2])), make_stream())
+    assert str(caught.value) == "weights: required one for each of the tasks [0, 1, 2], found 2 of them."
+
+
+@pytest.mark.parametrize("numbers", [[1, -1], [float("nan")]])
+def test_a_weight_is_a_number_of_at_least_0(numbers: list[float]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        FixedWeights(weights=numbers)
+    assert str(caught.value) == f"weights: required numbers, at least 0, found {numbers!r}."

@@ -1,0 +1,170 @@
+"""The architecture axis: what tasks that are learned together share. Frozen values, each of which builds a model."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from prognet.engine.probe import match_names, probe
+from prognet.errors import ConfigError, SiteError, UnlearnedTaskError
+from prognet.strategies.base import example_of
+from prognet.strategies.heads import SharedTrunk, TaskModel
+from prognet.strategies.specification import Specification
+from prognet.streams.task import Task
+from prognet.training import Penalised
+
+
+class Make(Protocol):
+    """Makes the networks of tasks."""
+
+    def __call__(self, task: Task, purpose: str = "backbone") -> nn.Module:
+        """A fresh network for the task; the same at every call with one purpose."""
+
+
+class Architecture(Specification, ABC):
+    """What tasks share; a frozen dataclass."""
+
+    @abstractmethod
+    def build(self, tasks: Sequence[Task], make: Make) -> TaskModel:
+        """A model of the tasks that has learned nothing.
+
+        Args:
+            tasks: the tasks; only their shapes and labels matter.
+            make: makes the networks.
+
+        Raises:
+            ConfigError: when the tasks cannot share what they are asked to.
+            SiteError: when the networks do not fit each other.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hard(Architecture):
+    """A shared trunk with a head for every task; or only some of the layers shared, the others a task's own.
+
+    The trunk is that of the first task. With `shared`, tasks may differ in what their inputs look like, and each goes
+    through the shared layers by itself: a BatchNorm there would then mix the statistics of unlike inputs.
+    """
+
+    shared: Sequence[str] | None = None
+    """Names or globs of the submodules that are shared, as in `named_modules()`; None for all but the output layer."""
+
+    def __post_init__(self) -> None:
+        if self.shared is not None:
+            object.__setattr__(self, "shared", tuple(self.shared))
+
+    def build(self, tasks: Sequence[Task], make: Make) -> TaskModel:
+        return shared_trunk(tasks, make) if self.shared is None else SharedSpan(tasks, make, self.shared)
+
+
+def shared_trunk(tasks: Sequence[Task], make: Make) -> SharedTrunk:
+    """A trunk with the heads of all tasks."""
+    check_inputs(tasks)
+    model = SharedTrunk()
+    for task in tasks:
+        model.add(task, make(task), example_of(task))
+    return model
+
+
+class OwnNetworks(TaskModel):
+    """A network for every task; what they have in common is for others to say."""
+
+    def __init__(self, tasks: Sequence[Task], make: Make) -> None:
+        super().__init__()
+        self.networks = nn.ModuleDict({str(task.label): make(task) for task in tasks})
+
+    def network(self, task_label: int) -> nn.Module:
+        """The network of a task.
+
+        Raises:
+            UnlearnedTaskError: when the task has not been learned.
+        """
+        check_learned(task_label, [int(key) for key in self.networks])
+        return self.networks[str(task_label)]
+
+    def predict(self, x: Tensor, task_label: int) -> Tensor:
+        out: Tensor = self.network(task_label)(x)
+        return out
+
+    def predict_together(self, inputs: Mapping[int, Tensor]) -> Mapping[int, Tensor] | Penalised:
+        """Each by itself."""
+        return {label: self.predict(x, label) for label, x in inputs.items()}
+
+
+class Borrowed(nn.Module):
+    """A module of another network, called from this place and registered in its own alone."""
+
+    def __init__(self, lent: nn.Module) -> None:
+        super().__init__()
+        self._lent = (lent,)  # in a tuple, so that it is no part of this one
+
+    @property
+    def lent(self) -> nn.Module:
+        """The module itself."""
+        return self._lent[0]
+
+    def forward(self, *args: Any) -> Any:
+        """What the module says."""
+        return self.lent(*args)
+
+
+class SharedSpan(OwnNetworks):
+    """A network for every task, in which the submodules of some names are those of the first task."""
+
+    def __init__(self, tasks: Sequence[Task], make: Make, shared: Sequence[str]) -> None:
+        super().__init__(tasks, make)
+        first, heads = self.network(tasks[0].label), dict[int, nn.Module]()
+        names = match_names(shared, [name for name, _ in first.named_modules() if name])
+        if not any(_shapes(first.get_submodule(name)) for name in names):
+            raise SiteError(f"shared: required submodules with parameters, found none in {names}.")
+        for task in tasks:
+            network = self.network(task.label)
+            output = probe(network, example_of(task)).output_layer
+            if task is not tasks[0]:
+                _share(first, network, names, task)
+            if output is not None:  # tasks of a stream with one head share it, whatever else is their own
+                own = network.get_submodule(output)
+                if heads.setdefault(task.head, own) is not own:
+                    network.set_submodule(output, Borrowed(heads[task.head]))
+
+
+def _share(first: nn.Module, network: nn.Module, names: Sequence[str], task: Task) -> None:
+    for name in names:
+        theirs, own = first.get_submodule(name), dict(network.named_modules()).get(name)
+        if own is None or _shapes(own) != _shapes(theirs):
+            raise SiteError(
+                f"shared: required in {name!r} of task {task.label} the parameters of the first task's "
+                f"{_shapes(theirs)}, found {None if own is None else _shapes(own)}; leave it to every task, or let "
+                "the layers before it bring the inputs to one shape."
+            )
+        network.set_submodule(name, Borrowed(theirs))
+
+
+def _shapes(module: nn.Module) -> list[tuple[int, ...]]:
+    return [tuple(parameter.shape) for parameter in module.parameters()]
+
+
+def check_inputs(tasks: Sequence[Task]) -> None:
+    """Raises ConfigError unless the samples of all tasks have one shape."""
+    shapes = {task.label: task.input_shape for task in tasks}
+    if len(set(shapes.values())) > 1:
+        raise ConfigError(
+            f"architecture: required inputs of one shape in all tasks, found {shapes}; share some layers only, with "
+            "Hard(shared=[...]), or use Soft, where every task has a network of its own."
+        )
+
+
+def check_learned(task_label: int, labels: Sequence[int]) -> None:
+    """Raises UnlearnedTaskError unless the task is one of these."""
+    if task_label not in labels:
+        raise UnlearnedTaskError(
+            f"task_label: required one of the learned tasks {sorted(labels)}, found {task_label!r}; learn it first."
+        )
+
+
+def rows_of(inputs: Mapping[int, Tensor]) -> tuple[Tensor, list[tuple[int, int]]]:
+    """All inputs in one batch (B, *input_shape), and the label and number of samples of each task in it."""
+    return torch.cat(list(inputs.values())), [(label, len(x)) for label, x in inputs.items()]
