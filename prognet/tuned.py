@@ -19,7 +19,7 @@ class Choice:
 
     training: Training
     score: float
-    """Average accuracy on the validation splits, in [0, 1], mean over seeds."""
+    """Average or learning accuracy on the validation splits, in [0, 1], mean over seeds."""
     scores: Sequence[float]
     """The score of every trial, in the order of `Tuned.trials`; NaN where training diverged."""
 
@@ -38,6 +38,8 @@ class Tuned:
     trials: Sequence[Training]
     choices: Mapping[str, Choice]
     """By name of the strategy."""
+    chosen_by: str = "average validation accuracy"
+    """What the scores are."""
 
 
 def write_tuned(path: Path, tuned: Tuned) -> None:
@@ -48,7 +50,7 @@ def write_tuned(path: Path, tuned: Tuned) -> None:
     """
     content = {
         "stream": tuned.stream,
-        "budget": {"trials": len(tuned.trials), "seeds": list(tuned.seeds), "chosen_by": "average validation accuracy"},
+        "budget": {"trials": len(tuned.trials), "seeds": list(tuned.seeds), "chosen_by": tuned.chosen_by},
         "trials": [asdict(trial) for trial in tuned.trials],
         "strategies": {name: asdict(choice) for name, choice in tuned.choices.items()},
     }
@@ -63,13 +65,13 @@ def read_tuned(path: Path) -> dict[str, Training]:
     """
     document = read_json(path, SCHEMA, VERSION)
     try:
-        return {name: _training_from(choice["training"]) for name, choice in document["strategies"].items()}
+        return {name: training_from(choice["training"]) for name, choice in document["strategies"].items()}
     except (KeyError, TypeError, AttributeError, ConfigError) as error:
         raise RunFolderError(
             f"{path}: required the choices of a search, found {type(error).__name__}: {error}."
         ) from error
 
 
-def _training_from(document: Mapping[str, Any]) -> Training:
+def training_from(document: Mapping[str, Any]) -> Training:
     """The settings that were written as JSON, which knows no tuples."""
     return Training(**{**document, "augment": tuple(document.get("augment", ()))})
