@@ -1,7 +1,7 @@
 """How the columns of a run are looked at, what was found, and the file beside the run in which it is kept."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,31 @@ from prognet.results import Floats, to_json
 
 ANALYSIS_FILE = "analysis.json"
 SCHEMA, VERSION = "prognet.analysis", 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """How pairs of tasks are looked at.
+
+    Raises:
+        ConfigError: when a number is out of its range.
+    """
+
+    pair_samples: int = 400
+    """Training samples of each task by which pairs of tasks are related; seeded."""
+    tag_steps: int = 100
+    """Steps on the network that all tasks share, on the way of which gradient cosine and TAG are averaged."""
+    tag_lr: float = 0.1
+    """The rate of these steps."""
+    gains: bool = False
+    """Measure what each earlier column is worth to each task: T (T + 1) / 2 columns are trained a run."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("pair_samples", 4), ("tag_steps", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name}: required at least {least}, found {getattr(self, name)}.")
+        if not self.tag_lr > 0:
+            raise ConfigError(f"tag_lr: required a number above 0, found {self.tag_lr}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +60,13 @@ class Look:
     """Measure the BatchNorm statistics of the column anew after each cut."""
     batch_size: int = 256
     """Samples that are looked at in one pass."""
+    pairs: Pairs = field(default_factory=Pairs)
+    """How pairs of tasks are looked at."""
+
+    @property
+    def of_columns(self) -> dict[str, Any]:
+        """The settings on which an `analysis.json` depends, as JSON values."""
+        return {name: value for name, value in asdict(self).items() if name != "pairs"}
 
     def __post_init__(self) -> None:
         for name, least in (("samples", 4), ("repeats", 1), ("batch_size", 2)):

@@ -1,7 +1,19 @@
-"""Analysis: which columns a column relies on."""
+"""Analysis: which columns a column relies on, how tasks are related, and how classes lie in features."""
 
 from prognet.analysis.ablation import Ablation as Ablation
 from prognet.analysis.ablation import lateral_ablation as lateral_ablation
+from prognet.analysis.affinity import Affinities as Affinities
+from prognet.analysis.affinity import affinities as affinities
+from prognet.analysis.affinity import gradient_cosines as gradient_cosines
+from prognet.analysis.distances import class_mean_distance as class_mean_distance
+from prognet.analysis.distances import class_means as class_means
+from prognet.analysis.distances import mean_distance as mean_distance
+from prognet.analysis.distances import median_bandwidth as median_bandwidth
+from prognet.analysis.distances import mmd as mmd
+from prognet.analysis.geometry import ClassGeometry as ClassGeometry
+from prognet.analysis.geometry import ColumnGeometry as ColumnGeometry
+from prognet.analysis.geometry import class_geometry as class_geometry
+from prognet.analysis.geometry import column_geometry as column_geometry
 from prognet.analysis.recalibration import recalibrate as recalibrate
 from prognet.analysis.recalibration import recalibrated as recalibrated
 from prognet.analysis.sensitivity import Sensitivity as Sensitivity
@@ -10,3 +22,8 @@ from prognet.analysis.sensitivity import average_perturbation_sensitivity as ave
 from prognet.analysis.similarity import Similarity as Similarity
 from prognet.analysis.similarity import column_similarity as column_similarity
 from prognet.analysis.similarity import linear_cka as linear_cka
+from prognet.analysis.transferability import h_score as h_score
+from prognet.analysis.transferability import label_alignment as label_alignment
+from prognet.analysis.transferability import leep as leep
+from prognet.analysis.transferability import log_me as log_me
+from prognet.analysis.transferability import nce as nce

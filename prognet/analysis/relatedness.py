@@ -53,6 +53,17 @@ def penultimate_features(
     return {column: torch.cat(found) for column, found in parts.items()}
 
 
+def has_features(network: ProgressiveNetwork, columns: Sequence[int], x: Tensor) -> bool:
+    """Whether every one of the columns has an output layer, whose input are its features.
+
+    Args:
+        network: the network; it is left as it is.
+        columns: the columns to look at.
+        x: inputs (N, *input_shape), at least two, on the device of the network.
+    """
+    return all(probe(network.column(column).backbone, x[:2]).output_layer is not None for column in columns)
+
+
 def trunk_features(backbone: nn.Module, x: Tensor, *, batch_size: int = 256) -> Tensor | None:
     """What the output layer of a network receives when it runs by itself, without laterals.
 

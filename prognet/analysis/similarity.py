@@ -8,22 +8,15 @@ although neither reads the other.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import nan
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from prognet.analysis.places import features_first
-from prognet.engine import ProgressiveNetwork, Site
+from prognet.analysis.places import Features, received_vectors
+from prognet.engine import ProgressiveNetwork
 from prognet.errors import ConfigError
 from prognet.results import Floats
-from prognet.training import evaluating
-
-Features = Literal["pooled", "flattened"]
-"""How an image or a token sequence becomes one vector a sample: the mean of each feature over pixels or tokens, or all
-of them side by side. Pooled vectors can be compared whatever the sizes, and say nothing about where in the image
-something is; flattened ones say where, and count every pixel as a feature. Vectors are taken as they are."""
 
 _LEAST = 4
 """Samples below which the unbiased estimator is not defined."""
@@ -65,16 +58,9 @@ def column_similarity(
         raise ConfigError(f"features: required 'pooled' or 'flattened', found {features!r}.")
     if not columns:
         raise ConfigError("columns: required at least one, found none.")
-    sites = {index: {site.name: site for site in network.column(index).sites} for index in columns}
     names = tuple(site.name for site in network.column(columns[-1]).sites)
-    parts: dict[tuple[str, int], list[Tensor]] = {}
-    with evaluating(network):
-        for part in torch.split(x, batch_size):
-            for index, received in network.activations(part, columns).items():
-                for name in [name for name in names if name in sites.get(index, {})]:
-                    vectors = _vectors(received[name], sites[index][name], features)  # (b, F)
-                    parts.setdefault((name, index), []).append(vectors)
-    found = {place: _gram(torch.cat(vectors), debiased) for place, vectors in parts.items()}
+    parts = received_vectors(network, columns, names, x, features, batch_size)
+    found = {place: _gram(vectors, debiased) for place, vectors in parts.items()}
     values = [
         [[_alignment(found.get((name, one)), found.get((name, other))) for other in columns] for one in columns]
         for name in names
@@ -127,12 +113,3 @@ def _gram(features: Tensor, debiased: bool) -> Tensor | None:
 
 def _alignment(one: Tensor | None, other: Tensor | None) -> float:
     return nan if one is None or other is None else float((one * other).sum())
-
-
-def _vectors(h: Tensor, site: Site, features: Features) -> Tensor:
-    """(B, *in_shape) -> (B, F)."""
-    if features == "flattened":
-        return h.flatten(1)
-    values = features_first(h, site)  # (F, B * pixels)
-    pooled: Tensor = values.reshape(len(values), len(h), -1).mean(dim=2).T
-    return pooled

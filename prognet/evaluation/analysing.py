@@ -1,7 +1,7 @@
 """The analysis of a run folder: which earlier columns every column relies on, from the stored tensors."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from prognet.evaluation.looking import analyse_column
 from prognet.evaluation.observer import Observer, Silence
 from prognet.evaluation.proof import stored_learner
 from prognet.evaluation.store import RunStore
+from prognet.evaluation.task_records import described, gains_to_measure, record_tasks
 from prognet.results import RESULT_FILE, RunResult
 from prognet.strategies.base import Backbone
 from prognet.strategies.columns import TaskColumns
@@ -46,6 +47,9 @@ def analyse(
 ) -> Iterator[Analysed]:
     """Analyses every finished run below `folder` whose columns read each other; writes an `analysis.json` beside each.
 
+    Beside every run with a column a task, also one without laterals, it writes a `relatedness.json` and a
+    `geometry.json`, where all tasks are classifications.
+
     What has been analysed with the same settings is not analysed again, so a call that was stopped goes on.
 
     Args:
@@ -75,7 +79,7 @@ def analyse(
         name = str(place.relative_to(root))
         observer.start(name, _length(result, look))
         try:
-            with threads_of(result):
+            with threads_of(result.environment["threads"]):
                 found = _analyse_run(place, result, streams, look, backbone, target, observer)
         except UnwritableError:
             raise
@@ -122,7 +126,7 @@ def _analyse_run(
     store, digests = RunStore(place), dict(result.digests[-1])
     if (place / ANALYSIS_FILE).exists():
         done = read_analysis(place)
-        if done.settings == asdict(look) and done.digests == digests:
+        if done.settings == look.of_columns and done.digests == digests and described(place, look, digests):
             return done
     learner = stored_learner(store, result, backbone)
     if dict(learner.frozen_digests()) != digests:
@@ -130,10 +134,13 @@ def _analyse_run(
             f"{place}: required the frozen parts that the run recorded, found others; `prognet verify` names them."
         )
     columns = getattr(learner, "columns", None)
-    if not isinstance(columns, TaskColumns) or not _laterals(columns.network):
+    if not isinstance(columns, TaskColumns):
         return None
     columns.to(device)
     stream = streams.of(result)
+    record_tasks(place, result, learner, stream, look, observer)
+    if not _laterals(columns.network):
+        return None
     found = []
     for label, index in _wanted(columns, look):
         found.append(analyse_column(columns.network, index, stream[label], look, result.seed))
@@ -142,7 +149,7 @@ def _analyse_run(
         strategy=result.strategy,
         order=result.order,
         seed=result.seed,
-        settings=asdict(look),
+        settings=look.of_columns,
         digests=digests,
         columns=tuple(found),
     )
@@ -161,4 +168,4 @@ def _wanted(columns: TaskColumns, look: Look) -> list[tuple[int, int]]:
 
 
 def _length(result: RunResult, look: Look) -> int:
-    return result.n_tasks if look.columns == "all" else 1
+    return (result.n_tasks if look.columns == "all" else 1) + gains_to_measure(result, look)

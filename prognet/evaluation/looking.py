@@ -41,8 +41,8 @@ def analyse_column(network: ProgressiveNetwork, column: int, task: Task, look: L
             "defined for logits of classes."
         )
     device = next(network.parameters()).device
-    x, y = _drawn(task, task.test, look.samples, seed, "analysis test", device)
-    reference, _ = _drawn(task, task.train, look.samples, seed, "analysis training", device)
+    x, y = drawn(task, task.test, look.samples, seed, "analysis test", device)
+    reference, _ = drawn(task, task.train, look.samples, seed, "analysis training", device)
     fisher = average_fisher_sensitivity(network, column, x, batch_size=look.batch_size)
     ablation = lateral_ablation(
         network,
@@ -75,7 +75,7 @@ def analyse_column(network: ProgressiveNetwork, column: int, task: Task, look: L
     )
 
 
-def _drawn(
+def drawn(
     task: Task, samples: Samples, count: int, seed: int, purpose: str, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """At most `count` samples of a split, seeded, as the network sees them."""

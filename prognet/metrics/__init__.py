@@ -21,6 +21,12 @@ from prognet.metrics.learning import (
     transfer,
     transfer_ratio,
 )
+from prognet.metrics.relative import (
+    TaskTransfer,
+    delta_m,
+    negative_transfer,
+    relative_gains,
+)
 from prognet.metrics.retention import (
     average_accuracy,
     average_accuracy_over_time,
@@ -45,11 +51,13 @@ from prognet.metrics.summaries import (
 
 __all__ = [
     "DiazRodriguez",
+    "TaskTransfer",
     "area_under_curve",
     "average_accuracy",
     "average_accuracy_over_time",
     "average_order_disparity",
     "backward_transfer",
+    "delta_m",
     "diaz_rodriguez",
     "forgetting",
     "forgetting_over_time",
@@ -64,9 +72,11 @@ __all__ = [
     "learning_curve_area",
     "maximum_order_disparity",
     "model_size_efficiency",
+    "negative_transfer",
     "normalised_score",
     "order_disparity",
     "relative_forward_transfer",
+    "relative_gains",
     "transfer",
     "transfer_ratio",
 ]

@@ -2,17 +2,17 @@
 
 import json
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from prognet.analysed import ANALYSIS_FILE, Look, read_analysis
+from prognet.analysed import ANALYSIS_FILE, Look, Pairs, read_analysis
 from prognet.errors import RunFolderError
 from prognet.evaluation import Analysed, analyse, grid
 from prognet.evaluation.looking import analyse_column
+from prognet.related import GEOMETRY_FILE, RELATEDNESS_FILE
 from prognet.results import RunResult
 from prognet.strategies import FineTune, Independent, Progressive, ProgressiveRandom
 from prognet.streams.stream import Stream
@@ -20,7 +20,8 @@ from tests.helpers.commands import Recorder, content
 from tests.helpers.data import blobs
 from tests.helpers.runs import MEASUREMENT, NORMED, TRAINING, quick_run
 
-LOOK = Look(samples=20, repeats=1, batch_size=8)
+PAIRS = Pairs(pair_samples=8, tag_steps=1)
+LOOK = Look(samples=20, repeats=1, batch_size=8, pairs=PAIRS)
 FIRST, SECOND = (f"runs/progressive/order-0-seed-{seed}" for seed in (0, 1))
 NO_LATERALS = "its columns do not read each other"
 
@@ -58,9 +59,11 @@ def test_every_run_with_laterals_is_analysed_and_the_others_say_why(folder: Path
         assert (one.columns, one.problem) == ((3, None) if reads else (0, NO_LATERALS))
         assert not one.failed
         assert (folder / name / ANALYSIS_FILE).exists() == reads
+        columns = not name.startswith("runs/finetune")
+        assert (folder / name / RELATEDNESS_FILE).exists() == (folder / name / GEOMETRY_FILE).exists() == columns
     after = content(folder)
     assert {name: after[name] for name in before} == before
-    assert len(after) == len(before) + 4
+    assert len(after) == len(before) + 4 + 2 * 6
 
 
 def test_the_file_holds_what_is_measured_on_the_trained_network(tmp_path: Path) -> None:
@@ -70,7 +73,7 @@ def test_the_file_holds_what_is_measured_on_the_trained_network(tmp_path: Path) 
     assert one == Analysed("runs/progressive/order-0-seed-5", 3, None)
     stored = read_analysis(tmp_path / one.run)
     assert (stored.strategy, stored.order, stored.seed) == ("progressive", 0, 5)
-    assert stored.settings == asdict(LOOK)
+    assert stored.settings == LOOK.of_columns
     assert stored.digests == result.digests[-1]
     network = result.learner.columns.network
     for label, column in enumerate(stored.columns):
@@ -90,7 +93,7 @@ def test_columns_of_no_task_take_part_and_are_not_looked_at(folder: Path) -> Non
 
 
 def test_the_last_column_alone(folder: Path) -> None:
-    found = found_in(folder, look=Look(columns="last", samples=20, repeats=1))
+    found = found_in(folder, look=Look(columns="last", samples=20, repeats=1, pairs=PAIRS))
     assert found[FIRST].columns == 1
     assert read_analysis(folder / FIRST).last.task == 2
 
@@ -109,7 +112,7 @@ def test_what_is_finished_is_kept_and_other_settings_are_looked_at_anew(folder: 
     assert recorder.named("begin") == [(24,)]
     assert len(recorder.named("start")) == len(recorder.named("end")) == 8
     assert recorder.updates == 9  # three columns each, of the three runs that were left
-    found_in(folder, look=Look(samples=10, repeats=1))
+    found_in(folder, look=Look(samples=10, repeats=1, pairs=PAIRS))
     assert read_analysis(folder / FIRST).settings["samples"] == 10
 
 
@@ -123,7 +126,8 @@ def test_other_data_are_refused_run_by_run(folder: Path) -> None:
     problem = str(found[FIRST].problem)
     assert problem.startswith("stream: required the samples of the run, digest ")
     assert problem.endswith("in 'blobs', order 0; name the folder of the same data.")
-    assert found["runs/independent/order-0-seed-0"].problem == NO_LATERALS
+    assert found["runs/independent/order-0-seed-0"].failed  # its tasks are looked at as well
+    assert found["runs/finetune/order-0-seed-0"].problem == NO_LATERALS
 
 
 def test_a_changed_column_is_refused_alone(folder: Path) -> None:

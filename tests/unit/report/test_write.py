@@ -53,11 +53,14 @@ def test_every_file_is_written(written: Path) -> None:
         "costs",
         "frozen",
         "digests",
+        "delta-m",
+        "negative-transfer",
     )
+    names = (*(plot.name for plot in PLOTS), "delta-m")
     assert found == {
         "manifest.json",
         "report.html",
-        *(f"figures/{plot.name}.{ending}" for plot in PLOTS for ending in ("png", "svg")),
+        *(f"figures/{name}.{ending}" for name in names for ending in ("png", "svg")),
         *(f"tables/{name}.{ending}" for name in tables for ending in ("csv", "md", "tex")),
     }
 
