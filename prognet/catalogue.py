@@ -39,6 +39,8 @@ STREAMS: Mapping[str, Entry] = MappingProxyType(
         "split-cifar100": Entry("prognet.streams:split_cifar100", "CIFAR-100 by class"),
         "low-data-mnist": Entry("prognet.streams:low_data_mnist", "MNIST, then views of it with a few samples a class"),
         "low-data-digits": Entry("prognet.streams:low_data_digits", "the same with scikit-learn's digits; embedded"),
+        "spoken-digits": Entry("prognet.streams:spoken_digits", "digits in five languages, by the program espeak-ng"),
+        "detection-digits": Entry("prognet.streams:detection_digits", "digits on canvases, to classify and to find"),
         "from-npz": Entry("prognet.streams:from_npz", "arrays of one's own, in one .npz file"),
         "from-folder": Entry("prognet.streams:from_folder", "images of one's own, in class folders per task"),
     }
@@ -49,11 +51,39 @@ BACKBONES: Mapping[str, Entry] = MappingProxyType(
         "mlp": Entry("prognet.backbones:mlp", "multilayer perceptron: mlp(hidden=(100, 100))"),
         "cnn": Entry("prognet.backbones:cnn", "plain convolutional network: cnn(channels=(32, 64, 128))"),
         "resnet18": Entry("prognet.backbones:resnet18", "ResNet-18 for small images: resnet18(channels=64)"),
+        "detection_resnet18": Entry(
+            "prognet.backbones:detection_resnet18", "for streams with detections: detection_resnet18(channels=16)"
+        ),
         "torchvision": Entry("prognet.backbones:torchvision", "by name there: torchvision(model='resnet18')"),
         "timm": Entry("prognet.backbones:timm", "by name there, extra timm: timm(model='resnet18')"),
         "vit_tiny": Entry("prognet.backbones:vit_tiny", "vision transformer of size Ti: vit_tiny(depth=12)"),
+        "with_weights": Entry(
+            "prognet.backbones:with_weights", "begun from a file: with_weights(backbone='mlp', weights='a.safetensors')"
+        ),
     }
 )
+
+_MULTITASK = {
+    "soft": "networks per task, drawn to their mean",
+    "cross-stitch": "columns per task, mixed at every site",
+    "attention": "shared trunk, soft masks of every task",
+    "adversarial": "shared and private columns, an adversary",
+    "added": "shared trunk, the task is added to features",
+    "concatenated": "shared trunk, the task is concatenated",
+    "film": "shared trunk, the task scales and shifts",
+    "uncertainty": "losses by learned uncertainty",
+    "dwa": "losses by how slowly they fall",
+    "random": "losses by random weights: a litmus test",
+    "famo": "losses are to fall at the same rate",
+    "gradnorm": "gradients of matched lengths",
+    "pcgrad": "gradients projected off each other",
+    "mgda": "shortest vector in the hull of gradients",
+    "imtlg": "equal projections on all gradients",
+    "aligned": "gradients with aligned components",
+    "upgrad": "gradients without conflict",
+    "proportional": "every sample as often, not every task",
+}
+"""What the variants of multi-task learning share, how their losses are weighted, how often tasks are sampled."""
 
 STRATEGIES: Mapping[str, Entry] = MappingProxyType(
     {
@@ -67,12 +97,37 @@ STRATEGIES: Mapping[str, Entry] = MappingProxyType(
         "copytune": Entry("prognet.strategies:CopyTune", "fine-tuned copy of the best earlier network, no laterals"),
         "progressive-last": Entry("prognet.strategies.named:progressive_last", "reads the latest column only"),
         "progressive-top1": Entry("prognet.strategies.named:progressive_top1", "reads the column that k-NN speaks for"),
+        "progressive-leep": Entry("prognet.strategies.named:progressive_leep", "the same, LEEP instead of k-NN"),
+        "progressive-nce": Entry("prognet.strategies.named:progressive_nce", "the same, NCE"),
+        "progressive-logme": Entry("prognet.strategies.named:progressive_logme", "the same, LogME"),
+        "progressive-hscore": Entry("prognet.strategies.named:progressive_hscore", "the same, H-score"),
+        "progressive-cka": Entry("prognet.strategies.named:progressive_cka", "the same, CKA with the labels"),
         "progressive-pruned": Entry("prognet.strategies.named:progressive_pruned", "laterals pruned after training"),
         "progressive-random": Entry("prognet.strategies:ProgressiveRandom", "control: earlier columns are random"),
         "finetune": Entry("prognet.strategies:FineTune", "shared trunk, a head per task, one task after the other"),
         "finetune-head": Entry("prognet.strategies:HeadOnly", "control: trunk frozen after the first task"),
+        "finetune-layerwise": Entry(
+            "prognet.strategies.finetune_named:finetune_layerwise", "rates that fall from the head down"
+        ),
+        "finetune-gradual": Entry("prognet.strategies.finetune_named:finetune_gradual", "unfrozen from the top"),
+        "finetune-l2sp": Entry("prognet.strategies.finetune_named:finetune_l2sp", "held near its start"),
+        "finetune-reinit": Entry("prognet.strategies.finetune_named:finetune_reinit", "the top stage begins anew"),
+        "finetune-smooth": Entry(
+            "prognet.strategies.finetune_named:finetune_smooth", "targets moved towards its own prediction, dropout"
+        ),
+        "finetune-lora": Entry(
+            "prognet.strategies.finetune_named:finetune_lora", "low-rank adapters per task on a frozen trunk"
+        ),
+        "aligned": Entry("prognet.strategies:FeatureAlignment", "drawn towards the features of the first network"),
+        "aligned-joint": Entry(
+            "prognet.strategies.finetune_named:aligned_joint", "the same, with a source that learns in the same step"
+        ),
         "multitask": Entry("prognet.strategies:MultiTask", "shared trunk, all tasks together"),
         "multitask-cumulative": Entry("prognet.strategies.named:multitask_cumulative", "all tasks so far, anew"),
+        **{
+            f"multitask-{name}": Entry(f"prognet.strategies.multitask.named:{name.replace('-', '_')}", summary)
+            for name, summary in _MULTITASK.items()
+        },
         "independent": Entry("prognet.strategies:Independent", "a network per task, from scratch"),
         "independent-wide": Entry(
             "prognet.strategies:IndependentWide", "control: widened to the parameters of the progressive column"

@@ -75,7 +75,7 @@ class VerifyArguments:
 
 @dataclass(frozen=True, kw_only=True)
 class AnalyseArguments:
-    """Measures on which earlier columns every column relies: sensitivity, ablation and similarity, for the report."""
+    """Measures on which earlier columns every column relies, and how tasks are related, for the report."""
 
     folder: Path
     """The folder that `prognet run` wrote to."""
@@ -238,7 +238,7 @@ def list_command(line: Sequence[str]) -> int:
     sections = {"recipes": recipes, "streams": STREAMS, "strategies": STRATEGIES, "backbones": BACKBONES}
     for title, entries in sections.items():
         sys.stdout.write(f"{title}\n")
-        sys.stdout.writelines(f"  {name:<22}{entry.summary}\n" for name, entry in entries.items())
+        sys.stdout.writelines(f"  {name:<24}{entry.summary}\n" for name, entry in entries.items())
     return 0
 
 

@@ -149,6 +149,46 @@ class LowDataDigits:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SpokenDigits:
+    """Options of `spoken_digits`: digits in several languages, spoken by the program espeak-ng; no download."""
+
+    per_class: int = 5
+    """Training samples of each class, of every task but the first; 60 are all."""
+    first_per_class: int = 60
+    """Training samples of each class of the first task."""
+    root: Path | None = None
+    """Folder to keep spoken words in; without one they are spoken anew for every stream."""
+    test: int = 16
+    """Test samples of each class; 16 are all."""
+    validation: float = 0.0
+    """Fraction of each task's training samples that is held out."""
+    heads: Heads = "per-task"
+    """An output head for each task, or one that all share."""
+    languages: tuple[str, ...] = ("en", "de", "fr", "es", "it")
+    """Languages, as the files of espeak-ng's voices are called; the first task first."""
+    task_order: Order = "natural"
+    """Languages as given, or in an order seeded by the order of the experiment; the first one stays the first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionDigits:
+    """Options of `detection_digits`: canvases with digits on them, to be classified and to be found; no download."""
+
+    n_train: int = 400
+    """Canvases of a task for training and validation."""
+    n_test: int = 150
+    """Canvases of a task for testing."""
+    canvas: int = 48
+    """Side of a canvas in pixels, a multiple of 8."""
+    validation: float = 0.1
+    """Fraction of the training canvases that is held out."""
+    root: Path | None = None
+    """Folder with MNIST as torchvision lays it out; without one the digits are scikit-learn's."""
+    download: bool = False
+    """Let torchvision fetch missing files into the folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class OwnArrays:
     """Options of `from_npz`: arrays x_train_0, y_train_0, x_test_0, y_test_0, x_train_1, ... in one file."""
 
@@ -191,6 +231,8 @@ StreamOptions = (
     | RotatedImages
     | LowDataImages
     | LowDataDigits
+    | SpokenDigits
+    | DetectionDigits
     | OwnArrays
     | OwnFolder
 )

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from prognet.config import Execution, Measurement, Training
 from prognet.errors import ConfigError
 from prognet.options import (
+    DetectionDigits,
     LowDataDigits,
     LowDataImages,
     OwnArrays,
@@ -22,6 +23,7 @@ from prognet.options import (
     RotatedImages,
     SplitDigits,
     SplitImages,
+    SpokenDigits,
     StreamOptions,
 )
 
@@ -128,6 +130,34 @@ def low_data_digits() -> Recipe:
     return _low_data("low-data-digits", LowDataDigits(), 200)
 
 
+def spoken_digits() -> Recipe:
+    """Digits in English, then 5 samples a class in each of four languages, spoken by the program espeak-ng."""
+    return Recipe(
+        "spoken-digits",
+        Experiment(
+            options=SpokenDigits(),
+            backbone="cnn(channels=(8, 16, 32), batch_norm=True)",
+            threads=1,
+            training=Training(updates=100, first_updates=300, batch_size=32, lr=0.003),
+        ),
+    )
+
+
+def detection_digits() -> Recipe:
+    """A classification and two detections of digits on canvases, which share the trunk of one ResNet."""
+    return Recipe(
+        "detection-digits",
+        Experiment(
+            options=DetectionDigits(),
+            backbone="detection_resnet18(channels=8)",
+            seeds=3,
+            threads=1,
+            training=Training(epochs=25, batch_size=8, lr=0.005, schedule="cosine"),
+            measurement=Measurement(lca_updates=0, curve_points=4),
+        ),
+    )
+
+
 def _low_data(stream: str, options: StreamOptions, updates: int) -> Recipe:
     """A well-trained first task, then short tasks; a point of the learning curve every ten updates of these."""
     return Recipe(
@@ -161,6 +191,8 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = MappingProxyType(
         "low-data-mnist-5": low_data_mnist_5,
         "low-data-mnist-40": low_data_mnist_40,
         "low-data-mnist-400": low_data_mnist_400,
+        "spoken-digits": spoken_digits,
+        "detection-digits": detection_digits,
     }
 )
 """Experiments that are complete as they are, but for the folder of the data."""

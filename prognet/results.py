@@ -1,7 +1,7 @@
 """What a run leaves behind: plain numbers, exact to read back, without torch.
 
 A run is one strategy on one stream with one seed. Its central value is the accuracy matrix R of shape (steps, T):
-`R[i, j]` is the accuracy on task j after step i of the schedule, NaN where task j has not been learned yet.
+`R[i, j]` is the accuracy, or another primary metric, on task j after step i of the schedule, NaN before it is learned.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,6 +43,17 @@ class TaskSummary:
     n_train: int
     n_val: int
     n_test: int
+    primary: str = PRIMARY_METRIC
+    """The metric of this task that R holds."""
+    chance: float | None = None
+    """That metric for a prediction that does not look at its input; None for 1 / n_classes."""
+    objective: Mapping[str, Any] | None = None
+    """What the task asks for, as JSON values; None for a classification."""
+
+    @property
+    def guessed(self) -> float:
+        """The primary metric of a prediction that does not look at its input."""
+        return 1 / self.n_classes if self.chance is None else self.chance
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,7 +125,7 @@ class RunResult:
     schedule: tuple[tuple[int, ...], ...]
     """The task labels learned together in each step: `((0,), (1,))` sequential, `((0, 1),)` joint."""
     metrics: Mapping[str, Floats]
-    """Matrices of shape (steps, T) by name: accuracy, cross_entropy (nats), macro_f1, auroc."""
+    """Matrices of shape (steps, T) by name, such as accuracy and cross_entropy (nats); NaN where a task has none."""
     curves: tuple[LearningCurve, ...]
     costs: tuple[StepCost, ...]
     """One for each step."""
@@ -133,8 +144,9 @@ class RunResult:
 
     @property
     def accuracy(self) -> Floats:
-        """R: (steps, T), accuracy on task j after step i, NaN where task j has not been learned yet."""
-        return self.metrics[PRIMARY_METRIC]
+        """R: (steps, T), accuracy, or the primary metric, on task j after step i; NaN where it was not learned yet."""
+        unmeasured = np.full((len(self.schedule), self.n_tasks), np.nan)
+        return np.stack([self.metrics.get(t.primary, unmeasured)[:, t.label] for t in self.tasks], axis=1)
 
     @property
     def n_tasks(self) -> int:
@@ -256,8 +268,10 @@ def result_from_json(document: Mapping[str, Any]) -> RunResult:
     values["schedule"] = tuple(tuple(int(label) for label in group) for group in values["schedule"])
     shape = (len(values["schedule"]), len(values["tasks"]))
     values["metrics"] = {name: _matrix(rows, shape) for name, rows in values["metrics"].items()}
-    if PRIMARY_METRIC not in values["metrics"]:
-        raise JSONValueError(f"metrics: required {PRIMARY_METRIC!r}, found {list(values['metrics'])}")
+    learned = {label for group in values["schedule"] for label in group}
+    for task in values["tasks"]:
+        if task.label in learned and task.primary not in values["metrics"]:
+            raise JSONValueError(f"metrics: required {task.primary!r}, found {list(values['metrics'])}")
     values["curves"] = tuple(LearningCurve(**_numbers(curve)) for curve in values["curves"])
     values["costs"] = tuple(StepCost(**_numbers(cost)) for cost in values["costs"])
     values["digests"] = tuple(dict(step) for step in values["digests"])

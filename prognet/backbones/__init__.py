@@ -8,7 +8,9 @@ A function of one's own, `(input_shape, n_classes) -> nn.Module` with an optiona
 
 from prognet.backbones.convolutional import cnn
 from prognet.backbones.dense import mlp
-from prognet.backbones.describe import Backbone, BackboneSpecification, accepts_width, describe_backbone
+from prognet.backbones.describe import Backbone, BackboneSpecification, accepts, accepts_width, describe_backbone
+from prognet.backbones.detection import detection_resnet18
+from prognet.backbones.from_file import with_weights
 from prognet.backbones.libraries import timm, torchvision
 from prognet.backbones.residual import resnet18
 from prognet.backbones.transformer import vit_tiny
@@ -16,12 +18,15 @@ from prognet.backbones.transformer import vit_tiny
 __all__ = [
     "Backbone",
     "BackboneSpecification",
+    "accepts",
     "accepts_width",
     "cnn",
     "describe_backbone",
+    "detection_resnet18",
     "mlp",
     "resnet18",
     "timm",
     "torchvision",
     "vit_tiny",
+    "with_weights",
 ]

@@ -66,9 +66,18 @@ def accepts_width(backbone: Backbone) -> bool:
     Raises:
         ConfigError: when `backbone` cannot be called.
     """
+    return accepts(backbone, "width")
+
+
+def accepts(backbone: Backbone, argument: str) -> bool:
+    """Whether `backbone` can be called with this argument by name.
+
+    Raises:
+        ConfigError: when `backbone` cannot be called.
+    """
     _require_callable(backbone)
     try:
-        parameter = inspect.signature(backbone).parameters.get("width")
+        parameter = inspect.signature(backbone).parameters.get(argument)
     except ValueError:  # a callable written in C that shows no signature
         return False
     return parameter is not None and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)

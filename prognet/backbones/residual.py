@@ -40,27 +40,38 @@ class ResNet(nn.Module):
         incoming: channels of the images.
         channels: channels of the four stages.
         n_classes: number of logits.
+        strides: of the stem and of the four stages.
     """
 
-    def __init__(self, incoming: int, channels: tuple[int, int, int, int], n_classes: int) -> None:
+    def __init__(
+        self,
+        incoming: int,
+        channels: tuple[int, int, int, int],
+        n_classes: int,
+        strides: tuple[int, int, int, int, int] = (1, 1, 2, 2, 2),
+    ) -> None:
         super().__init__()
         first, second, third, last = channels
-        self.conv1 = _convolution(incoming, first, 3)
+        self.conv1 = _convolution(incoming, first, 3, strides[0])
         self.bn1 = nn.BatchNorm2d(first)
         self.relu = nn.ReLU()
-        self.layer1 = _stage(first, first, stride=1)
-        self.layer2 = _stage(first, second, stride=2)
-        self.layer3 = _stage(second, third, stride=2)
-        self.layer4 = _stage(third, last, stride=2)
+        self.layer1 = _stage(first, first, strides[1])
+        self.layer2 = _stage(first, second, strides[2])
+        self.layer3 = _stage(second, third, strides[3])
+        self.layer4 = _stage(third, last, strides[4])
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten()
         self.fc = nn.Linear(last, n_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, n_classes) of the images x (B, incoming, H, W)."""
+        y: Tensor = self.fc(self.flatten(self.avgpool(self.features(x))))
+        return y
+
+    def features(self, x: Tensor) -> Tensor:
+        """The feature map (B, last, H / 8, W / 8) of the images x (B, incoming, H, W)."""
         x = self.relu(self.bn1(self.conv1(x)))  # (B, first, H, W)
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))  # (B, last, H / 8, W / 8)
-        y: Tensor = self.fc(self.flatten(self.avgpool(x)))
+        y: Tensor = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return y
 
 

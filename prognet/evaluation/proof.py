@@ -15,13 +15,14 @@ from prognet.engine.digest import fingerprints, first_difference
 from prognet.engine.evidence import Agreement, agreement, outputs_of, read_evidence, setting_of
 from prognet.engine.folder import MANIFEST_FILE, check_files, holds_network, read_manifest, weights_of
 from prognet.errors import ConfigError, PrognetError, RunFolderError
-from prognet.evaluation.harness import rebuild
+from prognet.evaluation.rebuilding import rebuild
 from prognet.evaluation.recording import as_recorded, recheck
 from prognet.evaluation.store import PROGRESS_FILE, RunStore
-from prognet.results import RESULT_FILE, RunResult
+from prognet.results import RESULT_FILE, RunResult, TaskSummary
 from prognet.strategies import Strategy, strategy_from
 from prognet.strategies.base import Backbone
-from prognet.streams.objectives import Classification
+from prognet.streams.kinds import objective_from
+from prognet.streams.objectives import Classification, Objective
 from prognet.streams.task import outline_of
 from prognet.training import Session
 
@@ -186,8 +187,13 @@ def _rebuilt(result: RunResult, backbone: Backbone) -> Strategy:
         device=torch.device("cpu"),
         execution=Execution(**result.config["execution"]),  # bits depend on the layout
     )
-    tasks = [outline_of(summary, Classification(summary.n_classes)) for summary in result.tasks]
+    tasks = [outline_of(summary, _objective_of(summary)) for summary in result.tasks]
     return rebuild(strategy, tasks, result.schedule, session, result.choices)
+
+
+def _objective_of(summary: TaskSummary) -> Objective:
+    """What decides the networks of a task: its objective, where that is written down."""
+    return Classification(summary.n_classes) if summary.objective is None else objective_from(summary.objective)
 
 
 def _backbone_of(result: RunResult) -> Backbone:

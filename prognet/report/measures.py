@@ -51,8 +51,8 @@ def transfer_ratios(run: RunResult, peers: Peers) -> Floats:
 
 
 def chance(run: RunResult) -> Floats:
-    """(T,): the accuracy of guessing among the classes of each task."""
-    return np.array([1 / task.n_classes for task in run.tasks])
+    """(T,): the accuracy of guessing among the classes of each task, or what its primary metric is without looking."""
+    return np.array([task.guessed for task in run.tasks])
 
 
 def _lca(run: RunResult, peers: Peers) -> float:

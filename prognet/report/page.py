@@ -13,6 +13,7 @@ from prognet.report.notes import alarms, findings, notes
 from prognet.report.plots import plots_for
 from prognet.report.plots.reliance import ReliancePlot
 from prognet.report.reproduce import row_command, whole_command
+from prognet.report.sections import Section
 from prognet.report.table import Column, Table, Value, mean_of, parts
 
 _PACKAGE = "prognet.report"
@@ -46,6 +47,7 @@ def render_page(
     images: Mapping[str, bytes],
     manifest: Manifest,
     reliance: Sequence[ReliancePlot] = (),
+    sections: Sequence[Section] = (),
 ) -> str:
     """The page as HTML; everything that comes from the runs is escaped.
 
@@ -55,6 +57,7 @@ def render_page(
         images: every figure as SVG, by name.
         manifest: of the folder, empty when the results were made by library use.
         reliance: the figures of `prognet analyse`, if it was run.
+        sections: further ones, with their figures and the names of their tables.
     """
     from jinja2 import Environment, StrictUndefined
 
@@ -69,6 +72,7 @@ def render_page(
         cells=cells,
         figures=[(plot, b64encode(images[plot.name]).decode()) for plot in plots_for(comparison)],
         reliance=[(plot, b64encode(images[plot.name]).decode()) for plot in reliance],
+        sections=[(s, [(plot, b64encode(images[plot.name]).decode()) for plot in s.plots]) for s in sections],
         facts=facts(grid, manifest),
         differing=differing_settings(grid),
         tasks=grid.first(grid.strategies[0]).tasks,

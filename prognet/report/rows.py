@@ -8,6 +8,7 @@ from prognet.report.differences import Difference
 from prognet.report.frozen import Verdict, count
 from prognet.report.gates import gate_tables
 from prognet.report.grid import INDEPENDENT, WIDE
+from prognet.report.kinds import kind_tables
 from prognet.report.measures import FURTHER, MEASURES
 from prognet.report.table import Column, Table, Value
 from prognet.report.units import (
@@ -61,6 +62,7 @@ def make_tables(comparison: Comparison) -> dict[str, Table]:
         ),
         **gate_tables(comparison),
         "tasks": task_table(comparison),
+        **kind_tables(comparison),
         "costs": cost_table(comparison),
         "frozen": frozen_table(comparison),
         "digests": digest_table(comparison),

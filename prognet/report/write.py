@@ -14,6 +14,7 @@ from prognet.report.plots import draw, look
 from prognet.report.plots.reliance import draw_reliances, reliance_plots
 from prognet.report.reliance import read_reliances, reliance_table
 from prognet.report.rows import make_tables
+from prognet.report.sections import make_sections
 from prognet.report.table import Table, to_csv, to_latex, to_markdown
 from prognet.results import load_results
 
@@ -45,8 +46,9 @@ def write_report(folder: str | Path) -> Path:
     reliances = read_reliances(folder, comparison)
     if reliances:
         tables["reliance"] = reliance_table(reliances)
-    plots = reliance_plots(reliances)
-    drawn = draw(comparison) | draw_reliances(plots)
+    plots, sections = reliance_plots(reliances), make_sections(folder, comparison)
+    tables |= {name: table for section in sections for name, table in section.tables.items()}
+    drawn = draw(comparison) | draw_reliances([*plots, *(plot for section in sections for plot in section.plots)])
     images = {name: _image(figure, "svg") for name, figure in drawn.items()}
     for name, figure in drawn.items():
         write_atomically(folder / "figures" / f"{name}.svg", images[name])
@@ -55,7 +57,7 @@ def write_report(folder: str | Path) -> Path:
         for ending, form in _FORMS:
             write_atomically(folder / "tables" / f"{name}.{ending}", form(table).encode())
     page = folder / PAGE_FILE
-    write_atomically(page, render_page(comparison, tables, images, manifest, plots).encode())
+    write_atomically(page, render_page(comparison, tables, images, manifest, plots, sections).encode())
     return page
 
 

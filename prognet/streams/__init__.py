@@ -24,7 +24,15 @@ _HOMES = {
     "split_cifar100": "vision",
     "low_data_mnist": "low_data",
     "low_data_digits": "low_data",
+    "spoken_digits": "speech",
     "PerSeed": "draws",
+    "Regression": "numeric",
+    "MultiLabel": "numeric",
+    "Detection": "boxes",
+    "Boxes": "boxes",
+    "Scene": "detection",
+    "detection_digits": "detection",
+    "digit_canvases": "detection",
     "from_arrays": "own_data",
     "from_npz": "own_data",
     "from_folder": "folders",
@@ -35,14 +43,21 @@ _HOMES = {
 }
 
 __all__ = [
+    "Boxes",
     "Classification",
+    "Detection",
+    "MultiLabel",
     "Normalisation",
     "Objective",
     "PerSeed",
+    "Regression",
     "Samples",
+    "Scene",
     "Stream",
     "Task",
     "cumulative",
+    "detection_digits",
+    "digit_canvases",
     "from_arrays",
     "from_avalanche",
     "from_folder",
@@ -60,17 +75,22 @@ __all__ = [
     "split_digits",
     "split_fashion_mnist",
     "split_mnist",
+    "spoken_digits",
 ]
 
 if TYPE_CHECKING:
+    from prognet.streams.boxes import Boxes, Detection
+    from prognet.streams.detection import Scene, detection_digits, digit_canvases
     from prognet.streams.digits import permuted_digits, rotated_digits, split_digits
     from prognet.streams.draws import PerSeed
     from prognet.streams.folders import from_folder
     from prognet.streams.foreign import from_avalanche
     from prognet.streams.low_data import low_data_digits, low_data_mnist
+    from prognet.streams.numeric import MultiLabel, Regression
     from prognet.streams.objectives import Classification, Objective
     from prognet.streams.own_data import from_arrays, from_npz
     from prognet.streams.schedules import cumulative, joint, sequential
+    from prognet.streams.speech import spoken_digits
     from prognet.streams.stream import Stream
     from prognet.streams.task import Normalisation, Samples, Task
     from prognet.streams.vision import (

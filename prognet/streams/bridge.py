@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from prognet.config import Heads
+from prognet.errors import StreamError
+from prognet.streams.objectives import Classification
 from prognet.streams.task import Normalisation, Samples, Task
 
 
@@ -38,7 +40,16 @@ def benchmark_of(tasks: Sequence[Task], heads: Heads) -> Any:
 
     The datasets are views of the tasks' tensors. Task labels are the tasks' labels; with one shared head all are 0,
     because Avalanche's multi-task modules make a head for every task label.
+
+    Raises:
+        StreamError: when a task is no classification.
     """
+    for task in tasks:
+        if not isinstance(task.objective, Classification):
+            raise StreamError(
+                f"task {task.label} ({task.name!r}): benchmark: required a classification, found "
+                f"{type(task.objective).__name__}; Avalanche's benchmarks hold one whole number for each sample."
+            )
     transform = _transform(tasks[0])
     streams: dict[str, Any] = {}
     if all(len(task.val) for task in tasks):

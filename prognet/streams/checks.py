@@ -56,6 +56,8 @@ def _check_place(task: Task, position: int, heads: Heads) -> None:
 
 
 def _check_classes(task: Task) -> None:
+    if len(set(task.classes)) < task.n_classes:
+        raise _error(task, "classes", "a different name for each class", task.classes, "rename the classes")
     if not isinstance(task.objective, Classification):
         return
     if task.n_classes < 2:
@@ -64,8 +66,6 @@ def _check_classes(task: Task) -> None:
     if task.objective.n_classes != task.n_classes:
         remedy = "name as many classes as the objective has"
         raise _error(task, "classes", f"{task.objective.n_classes} names", task.n_classes, remedy)
-    if len(set(task.classes)) < task.n_classes:
-        raise _error(task, "classes", "a different name for each class", task.classes, "rename the classes")
 
 
 def _check_normalisation(task: Task) -> None:
@@ -91,8 +91,9 @@ def _check_samples(task: Task, split: str, samples: Samples) -> None:
         required = f"samples as in train, {task.input_shape} {task.train.x.dtype}"
         raise _error(task, f"{split}.x", required, f"{tuple(x.shape[1:])} {x.dtype}", "prepare all splits alike")
     _check_finite(task, split, x)
-    if isinstance(task.objective, Classification):
-        _check_labels(task, split, y)
+    fault = task.objective.fault(y, task.n_classes)
+    if fault is not None:
+        raise _error(task, f"{split}.y", *fault)
 
 
 def _check_finite(task: Task, split: str, x: Tensor) -> None:
@@ -103,16 +104,6 @@ def _check_finite(task: Task, split: str, x: Tensor) -> None:
         sample = int((~finite).flatten(1).any(dim=1).nonzero()[0])
         remedy = "clean the data: drop or impute such samples"
         raise _error(task, f"{split}.x", "finite numbers", f"NaN or infinity in sample {sample}", remedy)
-
-
-def _check_labels(task: Task, split: str, y: Tensor) -> None:
-    if y.dtype != torch.int64 or y.ndim != 1:
-        found = f"shape {tuple(y.shape)} {y.dtype}"
-        raise _error(task, f"{split}.y", "shape (N,) torch.int64", found, "give one whole number for each sample")
-    outside = y[(y < 0) | (y >= task.n_classes)]
-    if len(outside):
-        remedy = "make the labels local to the task, or name all its classes"
-        raise _error(task, f"{split}.y", f"labels in [0, {task.n_classes})", int(outside[0]), remedy)
 
 
 def _check_agreement(first: Task, task: Task) -> None:
@@ -131,6 +122,12 @@ def _check_shared_head(tasks: Sequence[Task]) -> None:
         raise StreamError(
             f"heads: a shared head required the same number of classes in every task, found {counts}; "
             'use heads="per-task", or tasks with equally many classes.'
+        )
+    kinds = [type(task.objective).__name__ for task in tasks]
+    if len(set(kinds)) > 1:
+        raise StreamError(
+            f"heads: a shared head required tasks of one kind, found {kinds}; "
+            'use heads="per-task", since one output cannot mean different things.'
         )
 
 

@@ -15,6 +15,7 @@ from prognet.errors import MissingDataError, StreamError
 from prognet.streams.labels import as_labels, check_same_classes, localise
 from prognet.streams.parts import Order, Settings, make_task, ordered
 from prognet.streams.stream import Stream
+from prognet.streams.targets import Kind, as_targets, check_kinds, task_of_targets
 from prognet.streams.task import Normalisation, Samples, Task
 
 PARTS = ("x_train", "y_train", "x_test", "y_test")
@@ -24,6 +25,7 @@ def from_arrays(
     arrays: Iterable[Sequence[Any]],
     *,
     names: Sequence[str] | None = None,
+    kinds: Sequence[Kind] | None = None,
     seed: int = 0,
     validation: float = 0.1,
     heads: Heads = "per-task",
@@ -34,8 +36,10 @@ def from_arrays(
     Args:
         arrays: for each task `(x_train, y_train, x_test, y_test)`. `x` is (N, *input_shape): bytes stay bytes and are
             divided by 255 for the network, all other numbers become float32 as they are. `y` is (N,): integers or
-            strings, whose sorted distinct values are the task's classes.
+            strings, whose sorted distinct values are the task's classes; of a regression (N,) or (N, k) numbers, of a
+            multi-label task (N, n_labels), 0 or 1.
         names: names of the tasks.
+        kinds: for each task "classification", "regression" or "multi-label"; None for classifications.
         seed: seed of the validation split and of a seeded task order.
         validation: fraction of each task's training samples that is held out.
         heads: an output head for each task, or one that all share.
@@ -47,12 +51,13 @@ def from_arrays(
     """
     arguments = {
         "names": None if names is None else list(names),
+        **({} if kinds is None else {"kinds": list(kinds)}),
         "validation": validation,
         "heads": heads,
         "task_order": task_order,
     }
     settings = Settings(seed=seed, validation=validation, heads=heads)
-    return _stream("from-arrays", list(arrays), names, settings, task_order, arguments)
+    return _stream("from-arrays", list(arrays), names, settings, task_order, arguments, kinds)
 
 
 def from_npz(
@@ -91,25 +96,31 @@ def _stream(
     settings: Settings,
     task_order: Order,
     arguments: Mapping[str, Any],
+    kinds: Sequence[Kind] | None = None,
 ) -> Stream:
     if names is not None and len(names) != len(arrays):
         raise StreamError(f"names: required {len(arrays)} names, one a task, found {len(names)}; name every task.")
+    asked = check_kinds(kinds, len(arrays))
     order = ordered(len(arrays), task_order, "task_order", settings.seed, "task order")
     tasks = [
-        _task(label, f"task {given}" if names is None else names[given], arrays[given], given, settings)
+        _task(label, f"task {given}" if names is None else names[given], arrays[given], given, settings, asked[given])
         for label, given in enumerate(order)
     ]
     check_same_classes(tasks, settings.heads)
     return Stream(tasks, name=name, heads=settings.heads, seed=settings.seed, arguments=arguments)
 
 
-def _task(label: int, name: str, arrays: Sequence[Any], given: int, settings: Settings) -> Task:
+def _task(label: int, name: str, arrays: Sequence[Any], given: int, settings: Settings, kind: Kind) -> Task:
     if not isinstance(arrays, tuple | list) or len(arrays) != len(PARTS):
         raise StreamError(
             f"arrays[{given}]: required {PARTS}, found {_described(arrays)}; give a tuple of four for each task."
         )
     x_train, y_train, x_test, y_test = arrays
     where = f"arrays[{given}]"
+    if kind != "classification":
+        train = _samples(x_train, as_targets(y_train, kind, f"{where}.y_train"), f"{where}.x_train")
+        test = _samples(x_test, as_targets(y_test, kind, f"{where}.y_test"), f"{where}.x_test")
+        return task_of_targets(label, name, train, test, kind, settings)
     train_labels, test_labels = as_labels(y_train, f"{where}.y_train"), as_labels(y_test, f"{where}.y_test")
     classes, (local_train, local_test) = localise(train_labels, [test_labels], f"{where}.y_test")
     train = _samples(x_train, local_train, f"{where}.x_train")

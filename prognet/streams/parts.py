@@ -11,7 +11,7 @@ from prognet.config import Heads
 from prognet.errors import ConfigError
 from prognet.seeds import derive_seed
 from prognet.streams.checks import check_heads
-from prognet.streams.objectives import Classification
+from prognet.streams.objectives import Classification, Objective
 from prognet.streams.task import Normalisation, Samples, Task
 
 Order = Literal["seeded", "natural"]
@@ -57,8 +57,12 @@ def make_task(
     settings: Settings,
     normalisation: Normalisation,
     val: Samples | None = None,
+    objective: Objective | None = None,
 ) -> Task:
-    """A task whose validation split is `val` or, without one, a seeded and stratified part of `train`."""
+    """A task whose validation split is `val` or, without one, a seeded and stratified part of `train`.
+
+    Its objective is that of a classification unless another one is given, and then `val` as well.
+    """
     if val is None:
         keep, held_out = stratified(train.y, settings.validation, generator(settings.seed, label, "validation"))
         train, val = select(train, keep), select(train, held_out)
@@ -69,7 +73,7 @@ def make_task(
         train=train,
         val=val,
         test=test,
-        objective=Classification(len(classes)),
+        objective=objective or Classification(len(classes)),
         head=0 if settings.heads == "shared" else label,
         normalisation=normalisation,
     )

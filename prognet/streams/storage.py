@@ -15,7 +15,8 @@ from safetensors import torch as safetensors
 from prognet.errors import StreamError
 from prognet.files import read_json, write_atomically, write_json
 from prognet.streams.checks import SPLITS
-from prognet.streams.objectives import Classification
+from prognet.streams.kinds import objective_from
+from prognet.streams.objectives import Classification, Objective
 from prognet.streams.task import Normalisation, Samples, Task
 
 SCHEMA, VERSION = "prognet.stream", 1
@@ -68,9 +69,10 @@ def read_stream(folder: Path) -> tuple[dict[str, Any], tuple[Task, ...]]:
 
 
 def _write_task(folder: Path, task: Task) -> dict[str, Any]:
-    if not isinstance(task.objective, Classification):
+    objective = task.objective.record()
+    if objective is None:
         found = type(task.objective).__name__
-        raise StreamError(f"task {task.label}: objective: required Classification to be saved, found {found}.")
+        raise StreamError(f"task {task.label}: objective: required one of prognet's own to be saved, found {found}.")
     tensors = {
         f"{split}.{part}": getattr(getattr(task, split), part).detach().cpu().clone().contiguous()
         for split in SPLITS
@@ -89,6 +91,7 @@ def _write_task(folder: Path, task: Task) -> dict[str, Any]:
         "normalisation": {"mean": list(task.normalisation.mean), "std": list(task.normalisation.std)},
         "file": name,
         "sha256": digest,
+        **({} if isinstance(task.objective, Classification) else {"objective": dict(objective)}),
     }
 
 
@@ -103,13 +106,22 @@ def _read_task(path: Path, index: int, record: Any) -> Task:
         label=record["label"],
         name=record["name"],
         classes=classes,
-        objective=Classification(len(classes)),
+        objective=_read_objective(path, index, record.get("objective"), len(classes)),
         head=record["head"],
         normalisation=_read_normalisation(path, index, record["normalisation"]),
         train=train,
         val=val,
         test=test,
     )
+
+
+def _read_objective(path: Path, index: int, record: Any, n_classes: int) -> Objective:
+    """That of the record; a task without one is a classification."""
+    if record is None:
+        return Classification(n_classes)
+    if not isinstance(record, dict):
+        raise _damaged(path, f"tasks[{index}].objective", "a dict", record)
+    return objective_from(record)
 
 
 def _read_normalisation(path: Path, index: int, record: Mapping[str, Any]) -> Normalisation:

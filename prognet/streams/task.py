@@ -10,12 +10,15 @@ from torch import Tensor
 
 from prognet.errors import ConfigError, StreamError
 from prognet.results import TaskSummary
-from prognet.streams.objectives import Objective
+from prognet.streams.objectives import Classification, Objective
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Samples:
-    """The samples of one split: `x` (N, *input_shape), uint8 or floating point, and `y` (N,), int64, local classes."""
+    """The samples of one split: `x` (N, *input_shape), uint8 or floating point, and the targets `y` (N, ...).
+
+    For a classification `y` is (N,), int64, local classes; what it is for another task its objective says.
+    """
 
     x: Tensor
     y: Tensor
@@ -59,15 +62,15 @@ class Normalisation:
 class Task:
     """One task of a stream.
 
-    Labels are local: every split's `y` lies in [0, n_classes). `head` names the output layer that the task uses: its
-    own label, or 0 for every task of a stream with one shared head.
+    Class labels are local: every split's `y` lies in [0, n_classes). `head` names the output layer that the task uses:
+    its own label, or 0 for every task of a stream with one shared head.
     """
 
     label: int
     """Position in the stream, counted from 0; also the task label at test time."""
     name: str
     classes: tuple[str, ...]
-    """Names of the classes, in the order of the local labels."""
+    """Names of the classes, in the order of the local labels; of the numbers or labels, where there are no classes."""
     train: Samples
     val: Samples
     test: Samples
@@ -110,7 +113,16 @@ class Task:
             n_train=len(self.train),
             n_val=len(self.val),
             n_test=len(self.test),
+            **self._kind(),
         )
+
+    def _kind(self) -> dict[str, Any]:
+        """What the summary says of the objective: of a classification nothing."""
+        if isinstance(self.objective, Classification):
+            return {}
+        objective = self.objective
+        chance = objective.chance(self.n_classes)
+        return {"primary": objective.primary, "chance": chance, "objective": objective.record()}
 
     def outline(self) -> "Task":
         """The same task with no samples: all that is needed to build the networks for it."""

@@ -26,7 +26,18 @@ WITHOUT_TORCH = {name for name, floor in FLOORS.items() if floor == 0} | {
     "cli",
     "report",
 }
-LATE = {"avalanche", "jinja2", "matplotlib", "pandas", "scipy", "sklearn", "timm", "torchjd", "torchmetrics", "torchvision"}
+LATE = {
+    "avalanche",
+    "jinja2",
+    "matplotlib",
+    "pandas",
+    "scipy",
+    "sklearn",
+    "timm",
+    "torchjd",
+    "torchmetrics",
+    "torchvision",
+}
 AVALANCHE_HOLDERS = ("streams/", "strategies/driven.py", "avalanche/", "__init__.py")
 """The last one only names the bridge."""
 HOOK_OWNER = "engine/sites.py"

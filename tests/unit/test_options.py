@@ -7,6 +7,7 @@ import pytest
 
 from prognet import options, streams
 from prognet.options import (
+    DetectionDigits,
     LowDataDigits,
     LowDataImages,
     OwnArrays,
@@ -17,6 +18,7 @@ from prognet.options import (
     RotatedImages,
     SplitDigits,
     SplitImages,
+    SpokenDigits,
     StreamOptions,
 )
 from tests.helpers.commands import REQUIRED, defaults_of_builder
@@ -32,6 +34,8 @@ PAIRS: list[tuple[type[Any], Callable[..., Any]]] = [
     (RotatedImages, streams.rotated_mnist),
     (LowDataImages, streams.low_data_mnist),
     (LowDataDigits, streams.low_data_digits),
+    (SpokenDigits, streams.spoken_digits),
+    (DetectionDigits, streams.detection_digits),
     (OwnArrays, streams.from_npz),
     (OwnFolder, streams.from_folder),
 ]
@@ -54,7 +58,7 @@ def test_every_builder_takes_the_seed_that_is_left_out(kind: type[Any], builder:
 
 def test_streams_that_are_drawn_take_the_draw_that_is_left_out() -> None:
     drawn = {builder.__name__ for _, builder in PAIRS if "draw" in inspect.signature(builder).parameters}
-    assert drawn == {"low_data_mnist", "low_data_digits"}
+    assert drawn == {"low_data_mnist", "low_data_digits", "spoken_digits"}
     assert not any("draw" in defaults_of_options(kind) for kind, _ in PAIRS)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from prognet.backbones import mlp
-from prognet.catalogue import STRATEGIES, STREAMS, lookup, make_backbone, stream_maker
+from prognet.catalogue import STRATEGIES, STREAMS, lookup, make_backbone, parse_call, stream_maker
 from prognet.config import Measurement, Training
 from prognet.errors import ConfigError
 from prognet.options import LowDataDigits, SplitDigits, SplitImages
@@ -38,7 +38,7 @@ def test_a_recipe_has_the_defaults_of_its_builder(name: str) -> None:
 def test_a_recipe_names_what_there_is(name: str) -> None:
     experiment = RECIPES[name]().experiment
     assert set(experiment.strategies) <= set(STRATEGIES)
-    assert make_backbone(experiment.backbone).name == experiment.backbone
+    assert make_backbone(experiment.backbone).name == parse_call(experiment.backbone)[0]
 
 
 def test_a_recipe_is_the_same_value_every_time() -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from prognet.report.comparison import FORWARD, Comparison, Summary
+from prognet.report.kinds import measured
 from prognet.report.plots.panels import legend, panels, whole_numbers
 from prognet.report.plots.style import styles
 from prognet.results import Floats
@@ -63,7 +64,7 @@ def cost_against_accuracy(comparison: Comparison) -> "Figure":
         axes.margins(x=0.12)
         axes.set_xlim(left=0)
         axes.xaxis.set_major_formatter(_prefixes())
-    every[0].set_ylabel("average accuracy (%)")
+    every[0].set_ylabel(f"average {measured(comparison)} (%)")
     legend(figure, comparison.names)
     return figure
 

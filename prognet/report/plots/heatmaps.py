@@ -41,6 +41,11 @@ class Map:
     least: float = 0.0
     """What the upper end is at least, so that noise does not look like a finding."""
 
+    along: str = "column"
+    """What the columns are."""
+    first: int = 1
+    """The number of the first column."""
+
     @property
     def ends(self) -> tuple[float, float]:
         """Both ends of the colours, never equal."""
@@ -83,12 +88,12 @@ def _draw(axes: "Axes", found: Map, numbers: bool) -> Any:
         np.ma.masked_invalid(found.values), cmap=_COLOUR_MAP, vmin=low, vmax=high, edgecolors="white", linewidth=0.5
     )
     n_rows, n_columns = found.values.shape
-    axes.set(title=found.title, xlabel="column")
+    axes.set(title=found.title, xlabel=found.along)
     axes.invert_yaxis()
     axes.grid(visible=False)
     axes.tick_params(length=0)
     labelled, shown = tasks_to_label(n_columns, most=20), tasks_to_label(n_rows, most=_MOST_ROWS)
-    axes.set_xticks([place - 0.5 for place in labelled], [str(place) for place in labelled])
+    axes.set_xticks([place - 0.5 for place in labelled], [str(place + found.first - 1) for place in labelled])
     axes.set_yticks([place - 0.5 for place in shown], [plain(found.rows[place - 1]) for place in shown])
     for spine in axes.spines.values():
         spine.set_visible(False)

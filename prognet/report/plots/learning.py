@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from prognet.report.comparison import Comparison
+from prognet.report.kinds import measured
 from prognet.report.plots.panels import draw_band, label_edges, legend, limits, message, panels, title_tasks
 from prognet.report.plots.style import styles
 
@@ -31,7 +32,7 @@ def learning_curves(comparison: Comparison) -> "Figure":
         axes.set_ylim(low, high)
         _updates(axes, max(curve.updates[-1] for curve in curves))
     title_tasks(every, grid)
-    label_edges(every, "updates (mini-batches)", "accuracy (%)")
+    label_edges(every, "updates (mini-batches)", f"{measured(comparison)} (%)")
     legend(figure, [summary.name for summary in shown])
     return figure
 

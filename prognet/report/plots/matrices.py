@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from prognet.report.comparison import Comparison, Summary
+from prognet.report.kinds import measured
 from prognet.report.plots.panels import plain, tasks_to_label
 from prognet.results import Floats
 
@@ -42,7 +43,7 @@ def accuracy_matrices(comparison: Comparison) -> "Figure":
             _heatmap(figure.add_axes(box), summary, low, side)
     long = min(3.0, height - _ABOVE - _BELOW)
     bar = figure.add_axes((1 - 0.7 / width, 1 - (_ABOVE + long) / height, 0.12 / width, long / height))
-    figure.colorbar(figure.axes[0].collections[0], cax=bar, label="accuracy (%)")
+    figure.colorbar(figure.axes[0].collections[0], cax=bar, label=f"{measured(comparison)} (%)")
     return figure
 
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from prognet.report.comparison import Comparison
 from prognet.report.estimates import Band
+from prognet.report.kinds import measured
 from prognet.report.plots.panels import draw_band, label_edges, legend, limits, panels, title_tasks, whole_numbers
 from prognet.report.plots.style import styles
 from prognet.results import Floats
@@ -25,7 +26,7 @@ def forgetting_curves(comparison: Comparison) -> "Figure":
         whole_numbers(axes, grid.n_tasks)
         axes.set_ylim(low, high)
     title_tasks(every, grid)
-    label_edges(every, "tasks seen", "accuracy (%)")
+    label_edges(every, "tasks seen", f"{measured(comparison)} (%)")
     legend(figure, comparison.names)
     return figure
 
@@ -36,7 +37,7 @@ def average_accuracy(comparison: Comparison) -> "Figure":
     figure, (axes,) = panels(1, 1, (7.0, 3.6))
     for summary in comparison.summaries:
         draw_band(axes, summary.seen, summary.average, found[summary.name])
-    axes.set(xlabel="tasks seen", ylabel="average accuracy (%)")
+    axes.set(xlabel="tasks seen", ylabel=f"average {measured(comparison)} (%)")
     whole_numbers(axes, comparison.grid.n_tasks)
     axes.set_ylim(*limits(bound for summary in comparison.summaries for bound in _bounds(summary.average)))
     legend(figure, comparison.names)

@@ -151,7 +151,7 @@ def test_an_objective_without_a_form_on_disk_is_refused(tmp_path: Path) -> None:
             return output[:, 0]
 
     stream = Stream([replace(blobs((2,))[0], objective=Other())], name="other")
-    with pytest.raises(StreamError, match="task 0: objective: required Classification to be saved, found Other"):
+    with pytest.raises(StreamError, match="task 0: objective: required one of prognet.s own to be saved, found Other"):
         stream.save(tmp_path)
 
 
