@@ -87,8 +87,16 @@ def run_together(
         return work
 
     works = [work_of(stream, seed) for stream, seed in zip(streams, seeds, strict=True)]
+    said: set[str] = set()
+
+    def warn(reason: str) -> None:
+        if reason not in said:
+            said.add(reason)
+            text = f"{strategy.name}: its seeds are trained one by one, since {reason}."
+            warnings.warn(text, StackingWarning, stacklevel=2)
+
     with threads_of(threads):
-        return in_lockstep(works, lambda jobs: _answers(jobs, strategy.name))
+        return in_lockstep(works, lambda jobs: _answers(jobs, warn))
 
 
 def _by_itself(work: Callable[[], RunResult]) -> RunResult | PrognetError:
@@ -104,7 +112,7 @@ def _meet(job: _Job) -> None:
     job.ask(_Meeting())
 
 
-def _answers(jobs: Sequence[_Job], name: str) -> Mapping[_Job, object]:
+def _answers(jobs: Sequence[_Job], warn: Callable[[str], None]) -> Mapping[_Job, object]:
     """Trains those that are ready, like ones together; when there are none, lets all go on that wait."""
     groups: dict[Any, list[tuple[_Job, _Training]]] = {}
     for job in jobs:
@@ -114,18 +122,18 @@ def _answers(jobs: Sequence[_Job], name: str) -> Mapping[_Job, object]:
         return dict.fromkeys(jobs)
     answers: dict[_Job, object] = {}
     for group in groups.values():
-        trained = zip(group, _train([job for job, _ in group], [ready for _, ready in group], name), strict=True)
+        trained = zip(group, _train([job for job, _ in group], [ready for _, ready in group], warn), strict=True)
         answers |= {job: error or True for (job, _), error in trained}
     return answers
 
 
-def _train(jobs: Sequence[_Job], ready: Sequence[_Training], name: str) -> Sequence[Exception | None]:
+def _train(jobs: Sequence[_Job], ready: Sequence[_Training], warn: Callable[[str], None]) -> Sequence[Exception | None]:
     """Trains like runs, together if that can be done -> for each the error that ended its training, if any."""
     if len(ready) > 1:
         try:
             return train_stacked([one.run for one in ready], [one.source for one in ready])
         except NotStackableError as reason:
-            warnings.warn(f"{name}: its seeds are trained one by one, since {reason}.", StackingWarning, stacklevel=2)
+            warn(str(reason))
     return [_train_alone(job, one) for job, one in zip(jobs, ready, strict=True)]
 
 

@@ -42,15 +42,16 @@ def differences(values: Mapping[str, Mapping[Key, float]]) -> tuple[Difference, 
     Args:
         values: by strategy, then by (order, seed), in the order of the report's rows.
     """
-    found = {pair: _paired(values[pair[0]], values[pair[1]]) for pair in pairs(tuple(values))}
-    adjusted = holm([paired.p_value for paired in found.values()])
+    found = {pair: paired(values[pair[0]], values[pair[1]]) for pair in pairs(tuple(values))}
+    adjusted = holm([difference.p_value for difference in found.values()])
     return tuple(
-        Difference(*pair, paired.interval, paired.p_value, float(corrected))
-        for (pair, paired), corrected in zip(found.items(), adjusted, strict=True)
+        Difference(*pair, difference.interval, difference.p_value, float(corrected))
+        for (pair, difference), corrected in zip(found.items(), adjusted, strict=True)
     )
 
 
-def _paired(own: Mapping[Key, float], reference: Mapping[Key, float]) -> PairedDifference:
+def paired(own: Mapping[Key, float], reference: Mapping[Key, float]) -> PairedDifference:
+    """One strategy minus another over the (order, seed) cells that both have; orders are averaged in a seed."""
     shared = [key for key in own if key in reference]
     if not shared:
         return PairedDifference(Interval(nan, nan, nan, 0), nan, 0)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from prognet.report.comparison import Comparison
 from prognet.report.geometry import geometry_table, make_shapes
+from prognet.report.leaderboard import leaderboard, places
 from prognet.report.negative import against_alone, delta_table, negative_table
 from prognet.report.plots.reliance import ReliancePlot
 from prognet.report.plots.tasks import geometry_plots, negative_plots, relatedness_plots
@@ -34,9 +35,19 @@ def make_sections(folder: Path, comparison: Comparison) -> tuple[Section, ...]:
     """
     return tuple(
         section
-        for section in (_negative(comparison), _relatedness(folder, comparison), _geometry(folder, comparison))
+        for section in (
+            _leaderboard(comparison),
+            _negative(comparison),
+            _relatedness(folder, comparison),
+            _geometry(folder, comparison),
+        )
         if section is not None
     )
+
+
+def _leaderboard(comparison: Comparison) -> Section | None:
+    found = places(comparison)
+    return Section("ranking", "Ranking", "Ranking", (), {"leaderboard": leaderboard(found)}) if found else None
 
 
 def _negative(comparison: Comparison) -> Section | None:

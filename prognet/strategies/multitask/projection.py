@@ -29,10 +29,17 @@ def project(U: Tensor, G: Tensor) -> Tensor:
     """
     from scipy.optimize import nnls
 
-    values, vectors = torch.linalg.eigh(G.detach().double().cpu())
-    largest = values[-1].clamp_min(0)
-    scale = largest if largest > 0 else torch.ones_like(largest)  # the solution does not depend on the scale of G
-    R = ((values / scale).clamp_min(0).sqrt().unsqueeze(1) * vectors.T).numpy()  # (m, m)
-    rows = U.detach().double().cpu().reshape(-1, len(G)).numpy()
-    found = [torch.from_numpy(u + nnls(R, -R @ u)[0]) for u in rows]
-    return torch.stack(found).to(U).view_as(U)
+    gram = G.detach().double().cpu()
+    lengths = gram.diagonal().clamp_min(0).sqrt()  # (m,)
+    there = lengths > 0  # a gradient of zero is in conflict with nothing
+    if not there.any():
+        return U
+    # In weights of unit vectors: else a gradient that is all but zero takes a weight that no number can hold.
+    unit = lengths[there]
+    values, vectors = torch.linalg.eigh(gram[there][:, there] / (unit.unsqueeze(1) * unit))
+    R = (values.clamp_min(0).sqrt().unsqueeze(1) * vectors.T).numpy()  # (n, n)
+    rows = U.detach().double().cpu().reshape(-1, len(G)).clone()
+    for row in rows:
+        u = (row[there] * unit).numpy()
+        row[there] = torch.from_numpy(u + nnls(R, -R @ u)[0]) / unit
+    return rows.to(U).view_as(U)

@@ -53,6 +53,7 @@ def test_every_file_is_written(written: Path) -> None:
         "costs",
         "frozen",
         "digests",
+        "leaderboard",
         "delta-m",
         "negative-transfer",
     )
