@@ -426,6 +426,19 @@ def test_a_gradient_that_is_all_but_zero_leaves_upgrad_the_others(length: float)
     assert torch.isfinite(combined).all()
     assert combined.norm() < 1
     assert (others @ combined >= -1e-6).all()
+    if length == 1e-10:  # small, and in conflict all the same
+        assert J[2] @ combined >= -1e-3 * length
     if G[2, 2] == 0:  # as good as none: what is left is the projection of the other two
         alone = project(torch.eye(2) / 3, others @ others.T).sum(dim=0) @ others
         torch.testing.assert_close(combined, alone)
+
+
+def test_squares_that_underflow_leave_upgrad_finite() -> None:
+    # as met in a training: the length of a row is nothing in single precision, its products with others are not
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        J = torch.randn(5, 40, generator=generator) * torch.tensor([[0.5], [2e-27], [0.4], [3e-43], [2e-31]])
+        weights = project(torch.eye(5) / 5, J @ J.T)
+        assert torch.isfinite(weights).all()
+        assert (weights.sum(dim=0) @ J).norm() < 5
+        assert weights.max() < 100
