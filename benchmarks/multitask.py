@@ -22,7 +22,7 @@ from functools import lru_cache
 from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -208,6 +208,7 @@ class Trained:
     gradient_norm: float | None
     """The mean length of the gradients, where a weighting measured it."""
     seconds: float
+    """Of one CPU core, evaluation included."""
 
 
 def main(arguments: Arguments) -> None:
@@ -255,7 +256,7 @@ def train(name: str, method: str, stream: Stream, seed: int, rate: float, size: 
     training = prognet.Training(epochs=size.epochs, batch_size=setting.batch_size, lr=rate)
     measurement = prognet.Measurement(lca_updates=0, curve_points=0, curve_samples=1, evaluation_batch_size=1000)
     strategy = methods()[method](setting.backbone)
-    started = perf_counter()
+    started = process_time()
     result = prognet.run(strategy, stream, training=training, measurement=measurement, seed=seed, device=device)
     norm = result.learner.records[-1].gradient_norm
     return Trained(
@@ -268,7 +269,7 @@ def train(name: str, method: str, stream: Stream, seed: int, rate: float, size: 
         parameters=result.costs[-1].parameters,
         flops=sum(cost.training_flops for cost in result.costs),
         gradient_norm=None if np.isnan(norm) else norm,
-        seconds=perf_counter() - started,
+        seconds=process_time() - started,
     )
 
 
@@ -351,7 +352,7 @@ def table(name: str, trained: Sequence[Trained], size: Size) -> str:
         "mean ± half of the 95 % interval. Below zero over single networks is negative transfer.",
         "",
         "| method | accuracy (%) | each task (%) | over single (points) | Δ_m (%) | tasks below single | lr "
-        "| parameters | GFLOPs | seconds |",
+        "| parameters | GFLOPs | CPU seconds |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for method in dict.fromkeys(item.method for item in trained):
@@ -410,7 +411,8 @@ def figure(trained: Sequence[Trained]) -> "Figure":
 def as_json(trained: Sequence[Trained], size: Size, device: str) -> bytes:
     """All that the tables and the figure are made from."""
     content: dict[str, Any] = {
-        "command": "python benchmarks/multitask.py --root DATA" + (" --quick" if size == QUICK else ""),
+        "command": "python benchmarks/multitask.py --root DATA"
+        + (" --quick" if size == QUICK else "" if size == FULL else f" --images {size.images}"),
         "size": asdict(size),
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "device": device},
         "trained": [asdict(item) for item in trained],
