@@ -11,7 +11,7 @@ import torch
 from prognet.config import Training
 from prognet.engine import MLPAdapter
 from prognet.evaluation import run
-from prognet.evaluation.harness import evaluate
+from prognet.evaluation.stepping import evaluate
 from prognet.strategies import Progressive, Start, Strategy
 from prognet.streams import split_mnist
 from speed_parts.subjects import BACKBONE, BATCH, QUIET, WIDTH, columns, inputs, random_task, session_of

@@ -9,8 +9,7 @@ import torch
 from prognet.analysed import ANALYSIS_FILE, Look, RunAnalysis, read_analysis, write_analysis
 from prognet.engine import ProgressiveNetwork
 from prognet.errors import PrognetError, RunFolderError, UnwritableError
-from prognet.evaluation.environment import resolve_device
-from prognet.evaluation.harness import threads_of
+from prognet.evaluation.environment import resolve_device, threads_of
 from prognet.evaluation.looking import analyse_column
 from prognet.evaluation.observer import Observer, Silence
 from prognet.evaluation.proof import stored_learner

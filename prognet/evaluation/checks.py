@@ -95,3 +95,8 @@ def _check_validation(stream: Stream, training: Training) -> None:
                 f"patience: required a validation split in every task, found none in task {task.label} "
                 f"({task.name!r}); make the stream with one, or leave patience out to train for all epochs."
             )
+
+
+def schedule_of(strategy: Strategy, stream: Stream) -> Schedule:
+    """The steps in which a strategy learns a stream."""
+    return SCHEDULES[strategy.schedule](len(stream))

@@ -9,10 +9,9 @@ import torch
 from prognet.backbones import describe_backbone
 from prognet.config import Execution, Measurement, Training
 from prognet.errors import ConfigError, PrognetError
-from prognet.evaluation.checks import check_comparable, check_request, require_distinct
+from prognet.evaluation.checks import check_comparable, check_request, require_distinct, schedule_of
 from prognet.evaluation.drawing import Streams
 from prognet.evaluation.environment import describe_environment, resolve_device, resolve_threads
-from prognet.evaluation.harness import schedule_of
 from prognet.evaluation.observer import Observer, Silence
 from prognet.evaluation.rebuilding import rebuild
 from prognet.evaluation.replication import run_together

@@ -1,6 +1,8 @@
 """Where a run takes place: the device and the versions, as values that are stored with the results."""
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy
@@ -57,3 +59,14 @@ def describe_environment(device: torch.device, threads: int) -> dict[str, Any]:
         "platform": f"{platform.system()} {platform.machine()}",
         "dtype": "float32",
     }
+
+
+@contextmanager
+def threads_of(count: int) -> Iterator[None]:
+    """Within the block torch computes with this number of CPU threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

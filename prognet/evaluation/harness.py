@@ -1,33 +1,24 @@
 """The one evaluation of all strategies: learn a step of the schedule, then look at every task learned so far."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict, replace
-from math import nan
 from pathlib import Path
-from time import perf_counter
 from typing import Any
-
-import numpy as np
-import torch
 
 from prognet.backbones import describe_backbone
 from prognet.config import Execution, Measurement, Training
-from prognet.errors import FrozenColumnError
 from prognet.evaluation.agnostic import gates_for
-from prognet.evaluation.checks import SCHEDULES, check_request
+from prognet.evaluation.checks import check_request, schedule_of
 from prognet.evaluation.company import Company
-from prognet.evaluation.costs import forward_flops, peak_memory, reset_peak_memory, stored_bytes
-from prognet.evaluation.environment import describe_environment, resolve_device, resolve_threads
+from prognet.evaluation.environment import describe_environment, resolve_device, resolve_threads, threads_of
 from prognet.evaluation.rebuilding import rebuild
+from prognet.evaluation.stepping import take_step
 from prognet.evaluation.store import RunStore, check_same_environment, check_same_run, settle
-from prognet.results import Floats, RunResult, StepCost, to_json
+from prognet.results import RunResult, to_json
 from prognet.strategies import Strategy, describe_strategy
-from prognet.streams.schedules import Schedule
 from prognet.streams.stream import Stream
-from prognet.streams.task import Task
-from prognet.training import Session, computing, count_parameters, evaluating, outputs_of
+from prognet.training import Session
 from prognet.training.compiling import check_compiling
 from prognet.training.session import ignore_progress
 
@@ -143,107 +134,19 @@ def _learn_stream(
         learner.prepare([task.outline() for task in stream])
     for step in range(len(result.schedule), len(schedule)):
         learner.session = replace(settings, step=step)
-        result = _take_step(learner, stream, schedule[step], result)
+        result = take_step(learner, stream, schedule[step], result)
         result = gates.after_step(result, learner, stream, learner.session, is_last=step == len(schedule) - 1)
         if store is not None:
             store.keep(learner, gates, result)
+            settings.kept(store.folder)
             wait()
             store.commit(result)
+            settings.kept(store.folder)
     if store is not None:
         store.finish(result)
+        settings.kept(store.folder)
     learner.session = None  # it belongs to the run, as does the observer that it holds
     return replace(result, learner=learner)
-
-
-def _take_step(learner: Strategy, stream: Stream, group: Sequence[int], result: RunResult) -> RunResult:
-    """Learns one group of tasks and evaluates all tasks learned so far -> the result with one more row."""
-    session = learner.current_session()
-    before, n_records, n_choices = count_parameters(learner), len(learner.records), len(learner.choices)
-    reset_peak_memory(session.device)
-    learner.learn([stream[label] for label in group])
-    records = learner.records[n_records:]
-    started = perf_counter()
-    learned = {label for step in (*result.schedule, group) for label in step}
-    metrics = evaluate(learner, stream, sorted(learned), session)
-    digests = _unchanged(result, learner)
-    cost = StepCost(
-        parameters=count_parameters(learner),
-        trainable=sum(record.trainable for record in records),
-        added=count_parameters(learner) - before,
-        stored_bytes=stored_bytes(learner) + learner.kept_bytes(),
-        updates=sum(record.updates for record in records),
-        samples=sum(record.samples for record in records),
-        training_flops=float(sum(record.flops for record in records)),
-        forward_flops=_forward_flops(learner, stream, group, result),
-        feature_flops=float(sum(record.feature_flops for record in records)),
-        seconds=sum(record.seconds for record in records),
-        feature_seconds=float(sum(record.feature_seconds for record in records)),
-        evaluation_seconds=perf_counter() - started + sum(record.measuring_seconds for record in records),
-        peak_memory=peak_memory(session.device),
-    )
-    return replace(
-        result,
-        schedule=(*result.schedule, tuple(group)),
-        metrics={name: _with_row(result.metrics.get(name), row, session.step) for name, row in metrics.items()},
-        curves=(*result.curves, *(curve for record in records for curve in record.curves)),
-        costs=(*result.costs, cost),
-        digests=(*result.digests, digests),
-        choices=(*result.choices, _merged(learner.choices[n_choices:])),
-    )
-
-
-def _forward_flops(learner: Strategy, stream: Stream, group: Sequence[int], result: RunResult) -> tuple[float, ...]:
-    """The operations of predictions after a step: counted for the tasks of the step, and at the end for all."""
-    is_last = len(result.schedule) + 1 == len(schedule_of(learner, stream))
-    before = result.costs[-1].forward_flops if result.costs else [nan] * len(stream)
-    learned = {label for step in (*result.schedule, group) for label in step}
-    return forward_flops(
-        learner, stream, sorted(learned if is_last else group), before, learner.current_session().device
-    )
-
-
-def evaluate(
-    learner: Strategy, stream: Sequence[Task], learned: Sequence[int], session: Session
-) -> dict[str, list[float]]:
-    """Every metric on the test split of every learned task; changes nothing.
-
-    Args:
-        learner: the strategy.
-        stream: all tasks.
-        learned: labels of the tasks that were learned.
-        session: the settings.
-
-    Returns:
-        By name of the metric, one value for each task of the stream, NaN for those not learned or without it.
-    """
-    rows: dict[str, list[float]] = {}
-    with evaluating(learner), computing(session):
-        for label in learned:
-            task = stream[label]
-            outputs = outputs_of(
-                learner.predict, task, task.test, session.device, session.measurement.evaluation_batch_size
-            )
-            for name, value in task.objective.metrics(outputs, task.test.y).items():
-                rows.setdefault(name, [nan] * len(stream))[label] = value
-    return rows
-
-
-def _merged(choices: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """What was decided in one step, as JSON values; several decisions have different names."""
-    plain: dict[str, Any] = to_json({name: value for choice in choices for name, value in choice.items()})
-    return plain
-
-
-def _unchanged(result: RunResult, learner: Strategy) -> Mapping[str, str]:
-    """The digests of the frozen parts, after a comparison with those of the step before."""
-    digests = dict(learner.frozen_digests())
-    for name, digest in (result.digests[-1] if result.digests else {}).items():
-        if digests.get(name) != digest:
-            raise FrozenColumnError(
-                f"{learner.name}: required {name} to stay as it was frozen, digest {digest}, found {digests.get(name)} "
-                f"after step {len(result.schedule)}; something wrote into a frozen part."
-            )
-    return digests
 
 
 def _progress(store: RunStore, start: RunResult, is_resumable: bool) -> RunResult:
@@ -277,24 +180,3 @@ def _config(strategy: Strategy, stream: Stream, settings: Session) -> dict[str, 
     }
     plain: dict[str, Any] = to_json(config)
     return plain
-
-
-def schedule_of(strategy: Strategy, stream: Stream) -> Schedule:
-    """The steps in which a strategy learns a stream."""
-    return SCHEDULES[strategy.schedule](len(stream))
-
-
-def _with_row(matrix: Floats | None, row: Sequence[float], steps: int) -> Floats:
-    """One more row; a metric that no task had in the `steps` before begins with rows of NaN."""
-    return np.concatenate([np.full((steps, len(row)), nan) if matrix is None else matrix, [row]])
-
-
-@contextmanager
-def threads_of(count: int) -> Iterator[None]:
-    """Within the block torch computes with this number of CPU threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -8,7 +8,8 @@ from typing import Any
 
 from prognet.errors import NotStackableError, PrognetError, StackingWarning, UnwritableError
 from prognet.evaluation.company import Company
-from prognet.evaluation.harness import carry_out, threads_of
+from prognet.evaluation.environment import threads_of
+from prognet.evaluation.harness import carry_out
 from prognet.evaluation.lockstep import Job, in_lockstep
 from prognet.evaluation.store import RunStore, settle
 from prognet.results import RunResult

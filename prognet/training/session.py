@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from math import nan
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,10 @@ from prognet.results import LearningCurve
 
 def ignore_progress(updates: int) -> None:
     """The observer that does nothing."""
+
+
+def ignore_files(folder: Path) -> None:
+    """Does nothing with the files of a run."""
 
 
 def train_alone(run: Any, source: Any) -> bool:
@@ -36,6 +41,8 @@ class Session:
     """What a stored run decided at this step; None where it is to be decided."""
     advance: Callable[[int], None] = ignore_progress
     """Told the number of updates that were done since it was told last."""
+    kept: Callable[[Path], None] = ignore_files
+    """Told the folder of the run whenever its files have changed and are whole."""
     train_together: Callable[[Any, Any], bool] = train_alone
     """Trains a run on its batches together with others, and says whether it did so."""
 

@@ -13,7 +13,8 @@ from prognet.config import Measurement, Training
 from prognet.engine.adapters import Adapter, MLPAdapter
 from prognet.engine.digest import tensors_of
 from prognet.engine.sites import Site
-from prognet.evaluation.harness import run, schedule_of
+from prognet.evaluation.checks import schedule_of
+from prognet.evaluation.harness import run
 from prognet.results import RunResult, result_to_json
 from prognet.strategies import (
     FineTune,

@@ -9,7 +9,7 @@ import torch
 
 from prognet.engine.digest import tensors_of
 from prognet.errors import FrozenColumnError, UnlearnedTaskError
-from prognet.evaluation.harness import evaluate
+from prognet.evaluation.stepping import evaluate
 from prognet.strategies import FineTune, Progressive
 from prognet.streams.task import Task
 from tests.helpers.runs import (
