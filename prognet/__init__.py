@@ -34,6 +34,7 @@ _HOMES = {
     "TaskAgnostic": "prognet.gates",
     "Training": "prognet.config",
     "Execution": "prognet.config",
+    "Workers": "prognet.config",
     "Measurement": "prognet.config",
     "RunResult": "prognet.results",
     "Results": "prognet.results",
@@ -48,6 +49,7 @@ _MODULES = (
     "analysis",
     "avalanche",
     "backbones",
+    "capacity",
     "engine",
     "errors",
     "evaluation",
@@ -90,11 +92,13 @@ __all__ = [
     "TaskAgnostic",
     "TopSources",
     "Training",
+    "Workers",
     "__version__",
     "analyse",
     "analysis",
     "avalanche",
     "backbones",
+    "capacity",
     "engine",
     "errors",
     "evaluation",
@@ -116,6 +120,7 @@ if TYPE_CHECKING:
         analysis,
         avalanche,
         backbones,
+        capacity,
         engine,
         errors,
         evaluation,
@@ -127,7 +132,7 @@ if TYPE_CHECKING:
         strategies,
         streams,
     )
-    from prognet.config import Execution, Measurement, Training
+    from prognet.config import Execution, Measurement, Training, Workers
     from prognet.engine import LinearAdapter, MLPAdapter, ProgressiveNetwork
     from prognet.errors import PrognetError
     from prognet.evaluation import analyse, grid, run, verify

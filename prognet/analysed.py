@@ -1,18 +1,20 @@
 """How the columns of a run are looked at, what was found, and the file beside the run in which it is kept."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
-from prognet.errors import ConfigError, RunFolderError
+from prognet.documents import record_from, require, shaped
+from prognet.errors import ConfigError, JSONValueError, RunFolderError
 from prognet.files import read_json, write_json
 from prognet.results import Floats, to_json
 
 ANALYSIS_FILE = "analysis.json"
-SCHEMA, VERSION = "prognet.analysis", 1
+SCHEMA, VERSION = "prognet.analysis", 2
+ANALYSE_AGAIN = "remove the file and run `prognet analyse` again"
+_MOST = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +36,10 @@ class Pairs:
 
     def __post_init__(self) -> None:
         for name, least in (("pair_samples", 4), ("tag_steps", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name}: required at least {least}, found {getattr(self, name)}.")
-        if not self.tag_lr > 0:
-            raise ConfigError(f"tag_lr: required a number above 0, found {self.tag_lr}.")
+            _require_whole(name, getattr(self, name), least)
+        if type(self.tag_lr) not in (int, float) or not 0 < self.tag_lr < inf:
+            raise ConfigError(f"tag_lr: required a finite number above 0, found {self.tag_lr!r}.")
+        _require_truth("gains", self.gains)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +72,23 @@ class Look:
 
     def __post_init__(self) -> None:
         for name, least in (("samples", 4), ("repeats", 1), ("batch_size", 2)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name}: required at least {least}, found {getattr(self, name)}.")
+            _require_whole(name, getattr(self, name), least)
+        for name, words in (("columns", ("all", "last")), ("replacement", ("mean", "zero"))):
+            if getattr(self, name) not in words:
+                raise ConfigError(f"{name}: required one of {words}, found {getattr(self, name)!r}.")
+        _require_truth("recalibrate", self.recalibrate)
+        if not isinstance(self.pairs, Pairs):
+            raise ConfigError(f"pairs: required a Pairs(), found {self.pairs!r}.")
+
+
+def _require_whole(name: str, value: object, least: int) -> None:
+    if type(value) is not int or value < least:
+        raise ConfigError(f"{name}: required a whole number, at least {least}, found {value!r}.")
+
+
+def _require_truth(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name}: required True or False, found {value!r}.")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -137,22 +154,22 @@ def read_analysis(folder: Path) -> RunAnalysis:
         RunFolderError: when it is missing, damaged or of another version.
     """
     path = folder / ANALYSIS_FILE
-    document = read_json(path, SCHEMA, VERSION)
     try:
-        columns = tuple(_column(column) for column in document.pop("columns"))
-        if not columns:
-            raise RunFolderError(f"{path}: required at least one column, found none; remove the file.")
-        return RunAnalysis(**document, columns=columns)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise RunFolderError(
-            f"{path}: required a whole analysis, found {type(error).__name__}: {error}; remove the file and run "
-            "`prognet analyse` again."
-        ) from error
+        analysis = record_from(RunAnalysis, read_json(path, SCHEMA, VERSION, remedy=ANALYSE_AGAIN))
+        require(bool(analysis.columns), "columns", "at least one column", 0)
+        return replace(analysis, columns=tuple(map(_shaped, analysis.columns)))
+    except JSONValueError as error:
+        raise RunFolderError(f"{path}: {error}; {ANALYSE_AGAIN}.") from error
 
 
-def _column(values: Mapping[str, Any]) -> ColumnAnalysis:
-    sites, columns = tuple(values["sites"]), tuple(values["columns"])
-    cells, row = (len(sites), len(columns)), (len(columns),)
+def _shaped(column: ColumnAnalysis) -> ColumnAnalysis:
+    """The same column, with arrays of the shapes that its sites and columns give them."""
+    where = f"columns.{column.task}"
+    require(0 <= column.task < _MOST, f"{where}.task", "a label of a task", column.task)
+    require(bool(column.columns), f"{where}.columns", "at least one column", column.columns)
+    known = all(0 <= index < _MOST for index in column.columns) and len(set(column.columns)) == len(column.columns)
+    require(known, f"{where}.columns", "different indices of columns", column.columns)
+    cells, row = (len(column.sites), len(column.columns)), (len(column.columns),)
     shapes = {"fisher": cells, "perturbation": cells, "loss": cells, "similarity": cells, "source_loss": row}
-    arrays = {name: np.array(values[name], dtype=np.float64).reshape(shape) for name, shape in shapes.items()}
-    return ColumnAnalysis(**{**values, **arrays, "sites": sites, "columns": columns})
+    arrays = {name: shaped(getattr(column, name), shape, f"{where}.{name}") for name, shape in shapes.items()}
+    return replace(column, **arrays)  # type: ignore[arg-type]  # each is an array

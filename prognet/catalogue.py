@@ -64,6 +64,7 @@ BACKBONES: Mapping[str, Entry] = MappingProxyType(
 )
 
 _MULTITASK = {
+    "stems": "a stem per task, shared behind it: inputs of any shape",
     "soft": "networks per task, drawn to their mean",
     "cross-stitch": "columns per task, mixed at every site",
     "attention": "shared trunk, soft masks of every task",

@@ -3,12 +3,11 @@
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from prognet.analysed import Look
+from prognet.arguments import AnalyseArguments, ReportArguments, RunArguments, TuneArguments, VerifyArguments
 from prognet.catalogue import BACKBONES, STRATEGIES, STREAMS, Entry, make_backbone, make_strategies, stream_maker
 from prognet.errors import PrognetError, RunFolderError, UsageError, unknown_name
 from prognet.recipes import OWN_DATA, RECIPES, Experiment, Recipe
@@ -29,64 +28,6 @@ prognet: progressive networks, and the harness in which they are compared
 """
 _HELP = ("-h", "--help")
 _NAMES = (*RECIPES, *OWN_DATA)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunArguments:
-    """Compares strategies on a stream; a run that is finished is not run again, a killed one goes on."""
-
-    experiment: Experiment
-    out: Path
-    """Folder of the runs and the report."""
-    tuned: Path | None = None
-    """A file that `prognet tune` wrote: each strategy is trained with its own choice."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TuneArguments:
-    """Chooses hyper-parameters for every strategy by a seeded search with one budget, on validation data."""
-
-    experiment: Experiment
-    out: Path
-    """The file to write, e.g. tuned.json."""
-    trials: int = 12
-    """Settings tried for each strategy, the same for all; the first one is that of the recipe."""
-    tasks: int = 3
-    """The first tasks of the stream, on whose validation splits the settings are compared."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReportArguments:
-    """Writes the report of a run folder again: report.html, figures and tables."""
-
-    folder: Path
-    """The folder that `prognet run` wrote to."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class VerifyArguments:
-    """Proves from the files of runs or saved networks that no frozen column has changed since it was frozen."""
-
-    folder: Path
-    """The folder that `prognet run` wrote to, or the directory of a saved network."""
-    backbone: str | None = None
-    """The backbone, as module:function, where it is not one of prognet's own."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AnalyseArguments:
-    """Measures on which earlier columns every column relies, and how tasks are related, for the report."""
-
-    folder: Path
-    """The folder that `prognet run` wrote to."""
-    root: Path | None = None
-    """Where the data lie, for a stream that is not embedded: the folder of the data set or tasks, or the .npz file."""
-    look: Look = field(default_factory=Look)
-    """How the columns are looked at."""
-    backbone: str | None = None
-    """The backbone, as module:function, where it is not one of prognet's own."""
-    device: str = "auto"
-    """Where to compute: auto, cpu, cuda, cuda:1, mps."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -128,7 +69,7 @@ def run_command(line: Sequence[str]) -> int:
     from prognet.watch import Display
 
     strategies, unavailable = make_strategies(experiment.strategies, experiment.backbone)
-    with Display(arguments.out) as display:
+    with Display(arguments.out, is_silent=not _is_first()) as display:
         outcome = grid(
             strategies,
             stream_maker(recipe.stream, experiment.options),
@@ -144,7 +85,10 @@ def run_command(line: Sequence[str]) -> int:
             observer=display,
             command=["prognet", "run", *line],
             unavailable=unavailable,
+            workers=arguments.workers,
         )
+    if not _is_first():
+        return 1 if outcome.failed else 0
     for name, reason in [*unavailable.items(), *outcome.failed.items()]:
         sys.stderr.write(f"prognet: {name}: {reason}\n")
     if len(outcome.results):
@@ -185,10 +129,12 @@ def tune_command(line: Sequence[str]) -> int:
 def report_command(line: Sequence[str]) -> int:
     """`prognet report`."""
     arguments = _read(ReportArguments, "report", line)
-    from prognet.report import write_report
+    from prognet.report import damaged_files, write_report
 
     sys.stdout.write(f"report: {write_report(arguments.folder)}\n")
-    return 0
+    damaged = damaged_files(arguments.folder)
+    sys.stderr.writelines(f"prognet: left out: {problem}\n" for problem in damaged.values())
+    return 1 if damaged else 0
 
 
 def verify_command(line: Sequence[str]) -> int:
@@ -263,7 +209,14 @@ def _carry_out(line: Sequence[str]) -> int:
         return 0
     if line[0] not in _COMMANDS:
         raise unknown_name("command", line[0], _COMMANDS)
+    if line[0] != "run" and (count := os.environ.get("WORLD_SIZE", "1")) != "1":
+        raise UsageError(f"{line[0]}: required one process, found {count} of torchrun, which can share `run` only.")
     return _COMMANDS[line[0]](line[1:])
+
+
+def _is_first() -> bool:
+    """Whether this process speaks for those that torchrun has started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _read(kind: type[Any], command: str, line: Sequence[str]) -> Any:

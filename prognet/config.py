@@ -18,6 +18,7 @@ GateSteps = Literal["last", "every"]
 Precision = Literal["float32", "bfloat16"]
 Compilation = Literal["none", "default", "graphs"]
 FeaturePrecision = Literal["float32", "bfloat16", "float16"]
+EngineName = Literal["processes", "ray"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +168,9 @@ class Execution:
     update, as with 0."""
     feature_precision: FeaturePrecision = "float32"
     """In which it is kept. The smaller types take half of the memory, and round what the laterals read."""
+    deterministic: bool = False
+    """Whether torch may only use kernels that give the same bits every time. On CUDA two runs differ without it; on the
+    CPU only where several threads add into one tensor. An operation without such a kernel ends the run."""
     stack: int = 1
     """Seeds of a comparison that are trained together, with their parameters one above the other: faster for small
     networks, and on devices that a single one does not fill. One run by itself has no use for it."""
@@ -182,12 +186,48 @@ class Execution:
         _require(_whole(self.stack) and self.stack >= 1, "stack", "a whole number of seeds, at least 1", self.stack)
         together = self.stack == 1 or self.compile == "none"
         _require(together, "stack", f"1 with compile={self.compile!r}, since a stack is not compiled", self.stack)
-        _require(isinstance(self.channels_last, bool), "channels_last", "True or False", self.channels_last)
+        for name in ("channels_last", "deterministic"):
+            _require(isinstance(getattr(self, name), bool), name, "True or False", getattr(self, name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workers:
+    """What carries out the runs of a comparison; their numbers do not depend on it.
+
+    Raises:
+        ConfigError: when a value is out of its range, or means nothing to the engine.
+    """
+
+    jobs: int = 1
+    """Runs that go on at once on this machine, each in a process of its own; several GPUs are shared out among them."""
+    engine: EngineName = "processes"
+    """Processes of this machine, or a Ray cluster (extra ray), which decides how many runs go on at once."""
+    address: str | None = None
+    """Of a running Ray cluster, as host:port, or auto for the one of this machine; None starts one that ends with the
+    comparison."""
+    cpus_per_run: float = 1.0
+    """Cores that Ray sets aside for a run; together with the memory of its machine they limit how many go on there."""
+    gpus_per_run: float = 0.0
+    """GPUs that Ray sets aside for a run; 0.25 lets four runs share one."""
+
+    def __post_init__(self) -> None:
+        _require(_whole(self.jobs) and self.jobs >= 1, "jobs", "a whole number, at least 1", self.jobs)
+        _require(self.engine in get_args(EngineName), "engine", f"one of {get_args(EngineName)}", self.engine)
+        _require(_real(self.cpus_per_run) and self.cpus_per_run > 0, "cpus_per_run", "above 0", self.cpus_per_run)
+        _require(_real(self.gpus_per_run) and self.gpus_per_run >= 0, "gpus_per_run", "at least 0", self.gpus_per_run)
+        if self.engine == "ray":
+            _require(self.jobs == 1, "jobs", "1 with engine='ray', which goes by cpus_per_run", self.jobs)
+        else:
+            rest = {"address": None, "cpus_per_run": 1.0, "gpus_per_run": 0.0}
+            for name, default in rest.items():
+                value = getattr(self, name)
+                _require(value == default, name, f"{default} without engine='ray'", value)
 
 
 def _some_of(values: object, kind: object) -> bool:
     """Whether it is a tuple of different ones among the words of a literal type."""
-    return isinstance(values, tuple) and set(values) <= set(get_args(kind)) and len(set(values)) == len(values)
+    words = get_args(kind)
+    return isinstance(values, tuple) and all(value in words for value in values) and len(set(values)) == len(values)
 
 
 def _whole(value: object) -> bool:

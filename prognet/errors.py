@@ -68,8 +68,24 @@ class UnwritableError(RunFolderError):
     """A file that cannot be written, because the disk is full or the folder is not ours: no further run can be kept."""
 
 
+class LockedError(RunFolderError):
+    """A folder in which another process is at work."""
+
+
+class MemoryExhaustedError(PrognetError, MemoryError):
+    """A run that needs more memory than the device or the machine has; the message says what to reduce."""
+
+
+class RunError(PrognetError, RuntimeError):
+    """A run of a comparison that was ended by an error of other code; the message says where its traceback is."""
+
+
 class CompileError(PrognetError, RuntimeError):
     """An update that torch cannot compile as a whole."""
+
+
+class DeterminismError(PrognetError, RuntimeError):
+    """An operation that torch cannot compute with the same bits every time, in a run that asks for that."""
 
 
 class JSONValueError(PrognetError, TypeError):
@@ -80,8 +96,20 @@ class NotStackableError(PrognetError, RuntimeError):
     """Runs that cannot be trained together; they are then trained one by one."""
 
 
+class WorkerLostError(PrognetError, RuntimeError):
+    """A process or machine that carried out a run has died, again and again."""
+
+
+class DisagreementError(PrognetError, RuntimeError):
+    """Processes that share a run have come to different numbers; the message names the process."""
+
+
 class AdapterSizeWarning(UserWarning):
     """The adapters of a column are larger than the column itself."""
+
+
+class ClusterWarning(UserWarning):
+    """A cluster that has lost a worker, or has no machine for a run at present."""
 
 
 class HostMemoryWarning(UserWarning):
@@ -101,7 +129,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError
         known: the names that there are.
     """
     names = sorted(known)
-    close = get_close_matches(name, names, n=1, cutoff=0.5)
+    close = get_close_matches(str(name), names, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names) or 'none'}."
     return UnknownNameError(f"{kind}: {name!r} is not known; {hint}")
 

@@ -1,13 +1,9 @@
 """What is recorded of a gate: how well a learner did where no task label was given. Plain numbers, without torch."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from prognet.errors import JSONValueError
 
 Counts = NDArray[np.int64]
 
@@ -39,23 +35,3 @@ class GateRecord:
         total = counts.sum(axis=1, keepdims=True).astype(np.float64)
         found: NDArray[np.float64] = np.divide(counts, total, out=np.full(counts.shape, np.nan), where=total > 0)
         return found
-
-
-def gate_from_json(document: Mapping[str, Any], steps: int, n_tasks: int) -> GateRecord:
-    """A record from what `asdict` and JSON made of it, bit for bit.
-
-    Raises:
-        KeyError, TypeError, ValueError: when a field is missing or has another shape.
-    """
-    accuracy = np.array(document["accuracy"], dtype=np.float64).reshape(-1, n_tasks)
-    confusion = tuple(None if rows is None else np.array(rows, dtype=np.int64) for rows in document["confusion"])
-    shapes = {counts.shape for counts in confusion if counts is not None}
-    parameters = tuple(int(number) for number in document["parameters"])
-    if {len(accuracy), len(confusion), len(parameters)} != {steps} or not shapes <= {(n_tasks, n_tasks)}:
-        raise JSONValueError(
-            f"gates: required {steps} steps and {n_tasks} tasks, found {len(accuracy)}, {len(confusion)} and "
-            f"{len(parameters)} steps, and confusion matrices of {sorted(shapes)}"
-        )
-    return GateRecord(
-        accuracy=accuracy, confusion=confusion, parameters=parameters, shared_names=bool(document["shared_names"])
-    )

@@ -6,14 +6,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from prognet.errors import RunFolderError
+from prognet.documents import record_from
+from prognet.errors import JSONValueError, RunFolderError
 from prognet.files import read_json, write_json
 
 MANIFEST_FILE = "manifest.json"
-SCHEMA, VERSION = "prognet.folder", 2
+SCHEMA, VERSION = "prognet.folder", 3
 
 _SAME = ("stream", "backbone", "training", "measurement", "execution")
 """What all runs of a folder have in common, so that they can be compared."""
+_REMEDY = "remove the file and run the same command again, which writes it anew"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,14 +62,19 @@ def merge_manifest(folder: Path, new: Manifest) -> Manifest:
     return replace(
         new,
         strategies=list(dict.fromkeys([*old.strategies, *new.strategies])),
-        seeds=sorted({*old.seeds, *new.seeds}),
-        orders=sorted({*old.orders, *new.orders}),
+        seeds=_joined(old.seeds, new.seeds),
+        orders=_joined(old.orders, new.orders),
         data={**old.data, **new.data},
         tuned={**old.tuned, **new.tuned},
         unavailable={**old.unavailable, **new.unavailable},
         failed=old.failed,
         created=old.created,
     )
+
+
+def _joined(old: Sequence[int], new: Sequence[int]) -> Sequence[int]:
+    """All of them, in order of size where there are new ones."""
+    return old if {*new} <= {*old} else sorted({*old, *new})
 
 
 def _require_same(path: Path, name: str, new: Mapping[str, Any], old: Mapping[str, Any]) -> None:
@@ -87,9 +94,9 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST_FILE
     try:
-        return Manifest(**read_json(path, SCHEMA, VERSION))
-    except TypeError as error:
-        raise RunFolderError(f"{path}: required the manifest of a comparison, found {error}.") from error
+        return record_from(Manifest, read_json(path, SCHEMA, VERSION, remedy=_REMEDY))
+    except JSONValueError as error:
+        raise RunFolderError(f"{path}: {error}; {_REMEDY}.") from error
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -72,8 +72,12 @@ class Experiment:
 
     def __post_init__(self) -> None:
         for name in ("seeds", "orders"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}: required at least 1, found {getattr(self, name)}.")
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise ConfigError(f"{name}: required a whole number, at least 1, found {value!r}.")
+        strategies: object = self.strategies
+        if not isinstance(strategies, tuple | list) or not all(isinstance(name, str) for name in strategies):
+            raise ConfigError(f"strategies: required a tuple of names, found {strategies!r}.")
         if not self.strategies:
             raise ConfigError(f"strategies: required at least one name, found none; for instance {' '.join(MAIN)}.")
         if len(set(self.strategies)) != len(self.strategies):

@@ -1,18 +1,20 @@
 """How the tasks of a run are related and how their classes lie in its columns: what was found, and its two files."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from prognet.errors import RunFolderError
+from prognet.analysed import ANALYSE_AGAIN
+from prognet.documents import record_from, require, shaped
+from prognet.errors import JSONValueError, RunFolderError
 from prognet.files import read_json, write_json
 from prognet.results import Floats, to_json
 
 RELATEDNESS_FILE, GEOMETRY_FILE = "relatedness.json", "geometry.json"
-RELATEDNESS, GEOMETRY, VERSION = "prognet.relatedness", "prognet.geometry", 1
+RELATEDNESS, GEOMETRY, VERSION = "prognet.relatedness", "prognet.geometry", 2
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ def read_relatedness(folder: Path) -> RunRelatedness:
     Raises:
         RunFolderError: when it is missing, damaged or of another version.
     """
-    return _read(folder / RELATEDNESS_FILE, RELATEDNESS, _relatedness)
+    return _read(folder / RELATEDNESS_FILE, RELATEDNESS, RunRelatedness, _fitted)
 
 
 def read_geometry(folder: Path) -> RunGeometry:
@@ -141,37 +143,37 @@ def read_geometry(folder: Path) -> RunGeometry:
     Raises:
         RunFolderError: when it is missing, damaged or of another version.
     """
-    return _read(folder / GEOMETRY_FILE, GEOMETRY, _geometry)
+    return _read(folder / GEOMETRY_FILE, GEOMETRY, RunGeometry, _fitted_geometry)
 
 
-def _read(path: Path, schema: str, make: Callable[[Mapping[str, Any]], Record]) -> Record:
-    document = read_json(path, schema, VERSION)
+def _read(path: Path, schema: str, kind: type[Record], fitted: Callable[[Record], Record]) -> Record:
     try:
-        return make(document)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise RunFolderError(
-            f"{path}: required a whole record, found {type(error).__name__}: {error}; remove the file and run "
-            "`prognet analyse` again."
-        ) from error
+        return fitted(record_from(kind, read_json(path, schema, VERSION, remedy=ANALYSE_AGAIN)))
+    except JSONValueError as error:
+        raise RunFolderError(f"{path}: {error}; {ANALYSE_AGAIN}.") from error
 
 
-def _relatedness(document: Mapping[str, Any]) -> RunRelatedness:
-    n = len(document["samples"])
-    arrays = {key: _floats(document[key], shape) for key, shape in (("gain", (n, n)), ("alone", (n,)))}
-    tables = {name: {key: _floats(document[name][key], (n, n)) for key in PAIR_KEYS} for name in ("values", "shuffled")}
-    return RunRelatedness(**{**document, **arrays, **tables, "samples": tuple(document["samples"])})
+def _fitted(found: RunRelatedness) -> RunRelatedness:
+    """The same record, with every measure that there is, in matrices (T, T)."""
+    n = len(found.samples)
+    for name in ("values", "shuffled"):
+        keys = set(getattr(found, name))
+        require(keys == set(PAIR_KEYS), name, f"the measures {sorted(PAIR_KEYS)}", sorted(keys))
+    return replace(
+        found,
+        values={key: shaped(found.values[key], (n, n), f"values.{key}") for key in PAIR_KEYS},
+        shuffled={key: shaped(found.shuffled[key], (n, n), f"shuffled.{key}") for key in PAIR_KEYS},
+        gain=shaped(found.gain, (n, n), "gain"),
+        alone=shaped(found.alone, (n,), "alone"),
+    )
 
 
-def _geometry(document: Mapping[str, Any]) -> RunGeometry:
+def _fitted_geometry(found: RunGeometry) -> RunGeometry:
+    """The same record, with arrays (sites,)."""
     tasks = []
-    for task in document["tasks"]:
-        sites = tuple(task["sites"])
-        names = ("within", "between", "nc1", "separation", "shuffled")
-        arrays = {name: _floats(task[name], (len(sites),)) for name in names}
-        tasks.append(TaskGeometry(**{**task, **arrays, "sites": sites}))
-    return RunGeometry(**{**document, "tasks": tuple(tasks)})
-
-
-def _floats(values: Sequence[Any], shape: tuple[int, ...]) -> Floats:
-    """Numbers as JSON has them: null for NaN, and the names of the infinite ones."""
-    return np.array(values, dtype=np.float64).reshape(shape)
+    for place, task in enumerate(found.tasks):
+        require(task.task == place, f"tasks[{place}].task", f"its position {place}", task.task)
+        shape, names = (len(task.sites),), ("within", "between", "nc1", "separation", "shuffled")
+        arrays = {name: shaped(getattr(task, name), shape, f"tasks[{place}].{name}") for name in names}
+        tasks.append(replace(task, **arrays))  # type: ignore[arg-type]  # each is an array
+    return replace(found, tasks=tuple(tasks))

@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from prognet.documents import record_from
 from prognet.errors import JSONValueError, RunFolderError
 from prognet.files import read_json, write_json
 from prognet.files import to_json as to_json
-from prognet.inference import GateRecord, gate_from_json
+from prognet.inference import GateRecord
+from prognet.recorded import check_result
 
 if TYPE_CHECKING:
     import pandas
 
-SCHEMA, VERSION = "prognet.result", 2
+SCHEMA, VERSION = "prognet.result", 3
 RESULT_FILE = "result.json"
 PRIMARY_METRIC = "accuracy"
 
@@ -139,6 +141,8 @@ class RunResult:
     """The whole configuration of the run, as JSON values."""
     environment: Mapping[str, Any]
     """Versions, device and execution choices, as JSON values."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """The SHA-256 of every file of tensors that was stored with the run, by its name; empty where none was."""
     learner: Any = field(default=None, compare=False, repr=False)
     """The strategy as it was trained, for further use; None for a result read from a folder."""
 
@@ -178,10 +182,11 @@ class RunResult:
             RunFolderError: when it is missing, damaged, or of another schema version.
         """
         path = Path(path)
+        remedy = f"remove the folder {path.parent} and run the same command again"
         try:
-            return result_from_json(read_json(path, SCHEMA, VERSION))
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise RunFolderError(f"{path}: required a whole result, found {type(error).__name__}: {error}.") from error
+            return result_from_json(read_json(path, SCHEMA, VERSION, remedy=remedy))
+        except JSONValueError as error:
+            raise RunFolderError(f"{path}: {error}; {remedy}.") from error
 
 
 class Results(Sequence[RunResult]):
@@ -230,15 +235,38 @@ def load_results(folder: str | Path) -> Results:
     """Every finished run below `folder`.
 
     Raises:
-        RunFolderError: when there is no finished run, or one cannot be read.
+        RunFolderError: when there is no finished run, or one cannot be read: a mean over the others would be another
+            number.
     """
-    paths = sorted(Path(folder).rglob(RESULT_FILE))
-    if not paths:
+    return readable_results(folder, strict=True)[0]
+
+
+def readable_results(folder: str | Path, *, strict: bool = False) -> tuple[Results, Mapping[str, str]]:
+    """The finished runs below `folder` that can be read, and by folder of each other one why it cannot.
+
+    Args:
+        folder: of the runs.
+        strict: refuses a folder with a run that cannot be read.
+
+    Raises:
+        RunFolderError: when there is no finished run, or none that can be read.
+    """
+    found: list[RunResult] = []
+    damaged: dict[str, str] = {}
+    for path in sorted(Path(folder).rglob(RESULT_FILE)):
+        try:
+            found.append(RunResult.load(path))
+        except RunFolderError as error:
+            if strict:
+                raise
+            damaged[str(path.parent.relative_to(folder))] = str(error)
+    if not found:
+        reasons = "none that can be read: " + " ".join(damaged.values()) if damaged else "none"
         raise RunFolderError(
-            f"folder: required at least one finished run below {folder}, found none; name the folder that "
+            f"folder: required at least one finished run below {folder}, found {reasons}; name the folder that "
             "`prognet run` wrote to."
         )
-    return Results(sorted(map(RunResult.load, paths), key=lambda run: (run.strategy, run.order, run.seed)))
+    return Results(sorted(found, key=lambda run: (run.strategy, run.order, run.seed))), damaged
 
 
 def result_to_json(result: RunResult) -> dict[str, Any]:
@@ -259,41 +287,8 @@ def result_from_json(document: Mapping[str, Any]) -> RunResult:
     """The inverse of `result_to_json`, bit for bit.
 
     Raises:
-        AttributeError, KeyError, TypeError, ValueError: when a field is missing or has another shape.
+        JSONValueError: when a field is missing, unknown, of another type, or does not fit the others.
     """
-    values = dict(document)
-    values["tasks"] = tuple(
-        TaskSummary(**task | {"input_shape": tuple(task["input_shape"])}) for task in values["tasks"]
-    )
-    values["schedule"] = tuple(tuple(int(label) for label in group) for group in values["schedule"])
-    shape = (len(values["schedule"]), len(values["tasks"]))
-    values["metrics"] = {name: _matrix(rows, shape) for name, rows in values["metrics"].items()}
-    learned = {label for group in values["schedule"] for label in group}
-    for task in values["tasks"]:
-        if task.label in learned and task.primary not in values["metrics"]:
-            raise JSONValueError(f"metrics: required {task.primary!r}, found {list(values['metrics'])}")
-    values["curves"] = tuple(LearningCurve(**_numbers(curve)) for curve in values["curves"])
-    values["costs"] = tuple(StepCost(**_numbers(cost)) for cost in values["costs"])
-    values["digests"] = tuple(dict(step) for step in values["digests"])
-    values["choices"] = tuple(dict(step) for step in values["choices"])
-    values["gates"] = {name: gate_from_json(record, *shape) for name, record in values["gates"].items()}
-    return RunResult(**values)
-
-
-def _matrix(rows: Sequence[Sequence[float | None]], shape: tuple[int, int]) -> Floats:
-    matrix = np.array([[_number(cell) for cell in row] for row in rows], dtype=np.float64)
-    if matrix.shape != shape:
-        raise JSONValueError(f"metrics: required shape {shape}, found {matrix.shape}")
-    return matrix
-
-
-def _numbers(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record of nothing but numbers and lists of numbers, with tuples for the lists, as the dataclasses hold it."""
-    return {
-        key: tuple(map(_number, value)) if isinstance(value, list) else _number(value) for key, value in record.items()
-    }
-
-
-def _number(value: Any) -> Any:
-    """The number for which `to_json` wrote `value`."""
-    return float(value or "nan") if value in (None, "inf", "-inf") else value
+    result = record_from(RunResult, document, given={"learner": None})
+    check_result(result)
+    return result

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from prognet.config import Training
-from prognet.errors import ConfigError, RunFolderError
+from prognet.documents import record_from, value_from
+from prognet.errors import ConfigError, JSONValueError, RunFolderError
 from prognet.files import read_json, write_json
 from prognet.results import to_json
 
 SCHEMA, VERSION = "prognet.tuned", 1
+_REMEDY = "mend the field, or make the file with `prognet tune` again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ def write_tuned(path: Path, tuned: Tuned) -> None:
         "trials": [asdict(trial) for trial in tuned.trials],
         "strategies": {name: asdict(choice) for name, choice in tuned.choices.items()},
     }
-    write_json(path, SCHEMA, VERSION, to_json(content))
+    write_json(path, SCHEMA, VERSION, to_json(content), sealed=False)  # it may be edited, or written by hand
 
 
 def read_tuned(path: Path) -> dict[str, Training]:
@@ -63,15 +65,22 @@ def read_tuned(path: Path) -> dict[str, Training]:
     Raises:
         RunFolderError: when the file is missing, damaged or of another version.
     """
-    document = read_json(path, SCHEMA, VERSION)
+    document = read_json(path, SCHEMA, VERSION, sealed=False, remedy=_REMEDY)
     try:
-        return {name: training_from(choice["training"]) for name, choice in document["strategies"].items()}
-    except (KeyError, TypeError, AttributeError, ConfigError) as error:
-        raise RunFolderError(
-            f"{path}: required the choices of a search, found {type(error).__name__}: {error}."
-        ) from error
+        choices = value_from(Mapping[str, Mapping[str, Any]], document.get("strategies"), "strategies")
+        return {
+            name: training_from(choice.get("training"), f"strategies.{name}.training")
+            for name, choice in choices.items()
+        }
+    except (JSONValueError, ConfigError) as error:
+        raise RunFolderError(f"{path}: {str(error).rstrip('.')}; {_REMEDY}.") from error
 
 
-def training_from(document: Mapping[str, Any]) -> Training:
-    """The settings that were written as JSON, which knows no tuples."""
-    return Training(**{**document, "augment": tuple(document.get("augment", ()))})
+def training_from(document: object, where: str = "training") -> Training:
+    """The settings that were written as JSON; those that are absent have their default.
+
+    Raises:
+        JSONValueError: when a field is unknown or of another type; the message begins with its name.
+        ConfigError: when a value is out of its range.
+    """
+    return record_from(Training, document, where, partial=True)

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 class Display(Observer):
     """A progress bar over all updates of a comparison, with the run that is going on and where the files are."""
 
-    def __init__(self, out: Path, unit: str = "updates") -> None:
+    def __init__(self, out: Path, unit: str = "updates", is_silent: bool = False) -> None:
         """
         Args:
             out: where the files are written, for people to see.
             unit: what is counted.
+            is_silent: whether nothing is shown, since another process shows it.
         """
         self._out = out
         self._progress = Progress(
@@ -31,10 +32,11 @@ class Display(Observer):
             TextColumn(unit),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=Console(stderr=True, quiet=is_silent),
         )
         self._bar = self._progress.add_task("preparing", total=None)
         self._due = 0.0
+        self._going_on: list[str] = []
 
     def __enter__(self) -> "Display":
         self._progress.start()
@@ -53,7 +55,8 @@ class Display(Observer):
     def start(self, what: str, updates: int) -> None:
         """Names the run, and notes where the bar will stand when it is over."""
         self._due += updates
-        self._progress.update(self._bar, description=what)
+        self._going_on.append(what)
+        self._name()
 
     def advance(self, updates: int) -> None:
         """Moves the bar."""
@@ -61,6 +64,16 @@ class Display(Observer):
 
     def end(self, what: str, error: "PrognetError | None") -> None:
         """Moves the bar to where it stands after the run, however many updates that took."""
-        self._progress.update(self._bar, completed=self._due)
+        if what in self._going_on:
+            self._going_on.remove(what)
+        if self._going_on:  # side by side: whoever carries them out tells of all updates
+            self._name()
+        else:
+            self._progress.update(self._bar, completed=self._due)
         if error is not None:
             self._progress.console.print(f"failed: {what}: {error}", highlight=False, markup=False)
+
+    def _name(self) -> None:
+        """Names the run that goes on, or how many do."""
+        first, others = self._going_on[0], len(self._going_on) - 1
+        self._progress.update(self._bar, description=f"{first} and {others} more" if others else first)

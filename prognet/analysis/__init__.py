@@ -22,6 +22,7 @@ from prognet.analysis.sensitivity import average_perturbation_sensitivity as ave
 from prognet.analysis.similarity import Similarity as Similarity
 from prognet.analysis.similarity import column_similarity as column_similarity
 from prognet.analysis.similarity import linear_cka as linear_cka
+from prognet.analysis.sizing import column_costs as column_costs
 from prognet.analysis.transferability import h_score as h_score
 from prognet.analysis.transferability import label_alignment as label_alignment
 from prognet.analysis.transferability import leep as leep

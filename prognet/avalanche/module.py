@@ -107,7 +107,8 @@ class ProgressiveModule(_MODELS.MultiTaskModule):  # type: ignore[misc]
 
         Args:
             x: inputs, (B, *input_shape).
-            task_labels: the label of each sample (B,), one for all, or None for the outputs of every learned task.
+            task_labels: the label of each sample (B,), one for all, or None for the outputs of every learned task whose
+                inputs have the shape of x.
 
         Returns:
             Logits (B, the largest class number of the batch's tasks + 1), or by task label if there are no labels.
@@ -116,7 +117,8 @@ class ProgressiveModule(_MODELS.MultiTaskModule):  # type: ignore[misc]
             UnlearnedTaskError: when a label is unknown: no experience has had it, not even one of evaluation.
         """
         if task_labels is None:
-            return {label: self.forward_single_task(x, label) for label in self.tasks}
+            alike = self.network.alike(x.shape[1:])
+            return {label: self.forward_single_task(x, label) for label, t in self.tasks.items() if t.column in alike}
         return route(self.forward_single_task, x, task_labels)
 
     def forward_single_task(self, x: Tensor, task_label: int) -> Tensor:
@@ -139,7 +141,8 @@ class ProgressiveModule(_MODELS.MultiTaskModule):  # type: ignore[misc]
         with self._seeded(label, "backbone"):
             backbone = self.backbone(input_shape, len(classes)).to(device)
         with self._seeded(label, "adapters"):
-            column = self.network.add_column(backbone, torch.zeros(2, *input_shape), self.sites)
+            sources = self.network.alike(input_shape)
+            column = self.network.add_column(backbone, torch.zeros(2, *input_shape), self.sites, sources=sources)
         self.tasks[label] = TaskPlace(column, classes)
         self.known_train_tasks_labels = set(self.tasks)
         self._newest_has_trained = False

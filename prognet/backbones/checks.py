@@ -12,17 +12,19 @@ def require_whole(argument: str, value: object, least: int = 1) -> None:
         raise ConfigError(f"{argument}: required a whole number, at least {least}, found {value!r}.")
 
 
-def require_units(argument: str, values: Sequence[int]) -> None:
+def require_units(argument: str, values: object) -> None:
     """Raises ConfigError unless `values` are numbers of units, one at least: one for each hidden layer."""
+    if not isinstance(values, Sequence) or isinstance(values, str | bytes):
+        raise ConfigError(f"{argument}: required a sequence of whole numbers, e.g. (64,), found {values!r}.")
     if not values:
         raise ConfigError(f"{argument}: required the units of at least one hidden layer, found none; give e.g. (64,).")
     for value in values:
         require_whole(argument, value)
 
 
-def require_rate(argument: str, value: float) -> None:
+def require_rate(argument: str, value: object) -> None:
     """Raises ConfigError unless `value` is a dropout rate in [0, 1)."""
-    if not 0 <= value < 1:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1:
         raise ConfigError(f"{argument}: required a number in [0, 1), found {value!r}.")
 
 

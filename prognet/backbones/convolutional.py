@@ -51,4 +51,5 @@ def cnn(channels: Sequence[int] = (32, 64, 128), batch_norm: bool = False) -> CN
     Raises:
         ConfigError: when `channels` is empty or holds what is no number of channels.
     """
+    require_units("channels", channels)
     return CNN(tuple(channels), batch_norm)

@@ -30,7 +30,7 @@ class MLP(BackboneSpecification):
     def __post_init__(self) -> None:
         require_units("hidden", self.hidden)
         require_rate("dropout", self.dropout)
-        if self.activation not in ACTIVATIONS:
+        if self.activation not in tuple(ACTIVATIONS):
             raise unknown_name("activation", self.activation, ACTIVATIONS)
 
     def __call__(self, input_shape: Sequence[int], n_classes: int, width: float = 1.0) -> nn.Sequential:
@@ -68,4 +68,5 @@ def mlp(
         ConfigError: when `hidden` is empty or holds what is no number of units, or `dropout` is not in [0, 1).
         UnknownNameError: when the activation is not known.
     """
+    require_units("hidden", hidden)
     return MLP(tuple(hidden), activation, batch_norm, dropout)

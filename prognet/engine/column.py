@@ -54,6 +54,7 @@ class Column(Freezable):
         self.sources = tuple(sources)
         self.adapter = adapter if self.sources else None
         self.reads = self._checked({site.name: self.sources for site in self.sites} if reads is None else reads)
+        self.input_shape: tuple[int, ...] = ()
         self.output_shape: tuple[int, ...] = ()
         self.backbone = backbone
         self.adapters = nn.ModuleDict()

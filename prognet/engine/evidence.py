@@ -10,6 +10,7 @@ import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
+from prognet.documents import value_from
+from prognet.engine.checkpoint import MALFORMED, read_whole
 from prognet.engine.column import Column
 from prognet.engine.digest import fingerprint
 from prognet.engine.sites import Activations, same_device
 from prognet.errors import CheckpointError
 from prognet.files import write_atomically
+from prognet.recorded import check_threads
 
 SCHEMA, VERSION = "prognet.proof", 1
 N_PROBES = 64
@@ -83,23 +87,25 @@ def reproducible(device: torch.device) -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fast)
 
 
-def outputs_of(columns: Sequence[Column], x: Tensor) -> list[Tensor]:
-    """What every column says to inputs (B, *input_shape) in evaluation mode, on the CPU; nothing is changed.
+def outputs_of(columns: Sequence[Column], x: Tensor) -> dict[int, Tensor]:
+    """What columns say to inputs (B, *input_shape) in evaluation mode, on the CPU, by index; nothing is changed.
 
     Args:
-        columns: the columns of a network, in its order, all on one device.
+        columns: the columns of a network, in its order, all on one device. Where they see inputs of several shapes,
+            those that see another one than that of x are left out.
         x: the inputs.
     """
+    apart = len({column.input_shape for column in columns}) > 1
+    seeing = {k: column for k, column in enumerate(columns) if not apart or column.input_shape == tuple(x.shape[1:])}
     modes = {module: module.training for column in columns for module in column.modules()}
     x = same_device(columns[0].backbone, x).contiguous().clone() if columns else x  # aligned, as a slice may not be
-    outputs: list[Tensor] = []
-    past: list[Activations] = []
+    outputs: dict[int, Tensor] = {}
+    past: dict[int, Activations] = {}
     try:
         with reproducible(x.device):
-            for column in columns:
-                y, received = column.eval()(x, [past[source] for source in column.sources])
-                past.append(received)
-                outputs.append(y.cpu())
+            for k, column in seeing.items():
+                y, past[k] = column.eval()(x, [past[source] for source in column.sources])
+                outputs[k] = y.cpu()
     finally:
         for module, mode in modes.items():
             module.training = mode
@@ -146,13 +152,15 @@ def largest_difference(a: Tensor, b: Tensor) -> float:
     return float(torch.nan_to_num(difference, nan=float("inf")).max()) if difference.numel() else 0.0
 
 
-def write_evidence(path: Path, evidence: Evidence) -> None:
-    """Writes evidence into one file, atomically: safetensors with a JSON document in its header.
+def write_evidence(path: Path, evidence: Evidence) -> str:
+    """Writes evidence into one file, atomically: safetensors with a JSON document in its header -> its SHA-256.
 
     Raises:
         UnwritableError: when it cannot be written.
     """
-    write_atomically(path, evidence_to_bytes(evidence))
+    content = evidence_to_bytes(evidence)
+    write_atomically(path, content)
+    return sha256(content).hexdigest()
 
 
 def evidence_to_bytes(evidence: Evidence) -> bytes:
@@ -170,14 +178,21 @@ def evidence_to_bytes(evidence: Evidence) -> bytes:
     return tensors_to_bytes(tensors, {"prognet": json.dumps(document)})
 
 
-def read_evidence(path: Path) -> Evidence:
+def read_evidence(path: Path, digest: str | None = None) -> Evidence:
     """Reads what `write_evidence` wrote.
 
+    Args:
+        path: the file.
+        digest: the SHA-256 that it has to have; None for any.
+
     Raises:
-        CheckpointError: when the file is missing or damaged, or of another schema or version.
+        CheckpointError: when the file is missing or damaged, of another schema or version, or another one than that
+            with the SHA-256.
     """
     if not path.exists():
         raise CheckpointError(f"{path}: required a file of proof, found none.")
+    if digest is not None:
+        read_whole(path, digest)
     try:
         with safe_open(path, "pt") as file:
             document = json.loads((file.metadata() or {}).get("prognet", "{}"))
@@ -185,7 +200,7 @@ def read_evidence(path: Path) -> Evidence:
         found = document.get("schema"), document.get("version")
         if found == (SCHEMA, VERSION):
             return _evidence(document, tensors)
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, SafetensorError, AttributeError, RecursionError, *MALFORMED) as error:
         raise CheckpointError(f"{path}: required a whole file of proof, found a damaged one ({error!r}).") from error
     raise CheckpointError(f"{path}: required {SCHEMA} version {VERSION}, found {found[0]} version {found[1]}.")
 
@@ -197,7 +212,10 @@ def _evidence(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Evi
         small = group == "inputs" and key in document["bytes"]
         groups[group][key] = tensor.float() / _STEP if small else tensor
     settings = {name: dict(document["settings"][name]) for name in groups["outputs"]}
-    return Evidence(fingerprints=dict(document["fingerprints"]), settings=settings, **groups)
+    for name, setting in settings.items():
+        check_threads(setting, f"settings.{name}")
+    fingerprints = value_from(Mapping[str, str], document["fingerprints"], "fingerprints")
+    return Evidence(fingerprints=fingerprints, settings=settings, **groups)
 
 
 def _compact(x: Tensor) -> Tensor:

@@ -52,7 +52,7 @@ def export_column(network: nn.Module, column: int, path: Path, example: Tensor |
     """
     if path.suffix not in _FORMS:
         raise ConfigError(f"path: required a file that ends in one of {sorted(_FORMS)}, found {path.name!r}.")
-    x = _example(network) if example is None else example.detach().cpu()
+    x = _example(network, column) if example is None else example.detach().cpu()
     with _quiet(), reproducible(x.device):
         try:
             content = _FORMS[path.suffix](_pruned(_traced(TaskFunction(network, column).eval(), x), x), x)
@@ -110,8 +110,8 @@ def _to_onnx(program: "ExportedProgram", x: Tensor) -> bytes:
 _FORMS = MappingProxyType[str, Callable[["ExportedProgram", Tensor], bytes]]({".pt2": _to_pt2, ".onnx": _to_onnx})
 
 
-def _example(network: nn.Module) -> Tensor:
-    shape: Any = getattr(network, "input_shape", None)
+def _example(network: nn.Module, column: int) -> Tensor:
+    shape: Any = network.get_submodule(f"columns.{column}").input_shape
     dtype = next((p.dtype for p in network.parameters() if p.is_floating_point()), torch.get_default_dtype())
     return torch.zeros(2, *shape, dtype=dtype)
 

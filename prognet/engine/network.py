@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from itertools import chain
 from pathlib import Path
 from typing import Self
 
@@ -12,6 +11,7 @@ from prognet.engine.adapters import Adapter, MLPAdapter
 from prognet.engine.column import Column
 from prognet.engine.export import export_column
 from prognet.engine.folder import load_columns, save_columns
+from prognet.engine.joining import check_inputs, check_new, common
 from prognet.engine.prepared import Prepared
 from prognet.engine.probe import Sites, probe
 from prognet.engine.sites import Activations
@@ -39,11 +39,19 @@ class ProgressiveNetwork(nn.Module):
         super().__init__()
         self.adapter = adapter if adapter is not None else MLPAdapter()
         self.columns = nn.ModuleList()
-        self.input_shape: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         """The number of columns."""
         return len(self.columns)
+
+    @property
+    def input_shape(self) -> tuple[int, ...] | None:
+        """The input shape of all columns; None without columns, or where they see inputs of several shapes."""
+        return common([column.input_shape for column in self._all()])
+
+    def alike(self, input_shape: Sequence[int]) -> tuple[int, ...]:
+        """The columns that see inputs of this shape: those that a new column of this shape can read."""
+        return tuple(k for k in range(len(self)) if self.column(k).input_shape == tuple(input_shape))
 
     def add_column(
         self,
@@ -58,7 +66,7 @@ class ProgressiveNetwork(nn.Module):
 
         Args:
             backbone: a network from one tensor to one tensor; it becomes part of the column.
-            example: an input batch (B, *input_shape), the same input shape for all columns.
+            example: an input batch (B, *input_shape); the columns that it reads see inputs of the same shape.
             sites: names or globs of the sites, `"leaves"` or `"blocks"`; None for the defaults of `probe`.
             adapter: the lateral connections of this column; None for those of the network.
             sources: the columns it reads, by index; None for all.
@@ -67,11 +75,14 @@ class ProgressiveNetwork(nn.Module):
             The index of the new column.
 
         Raises:
-            SiteError: when a site breaks the contract, is unknown, or does not fit the source columns.
+            SiteError: when a site breaks the contract, is unknown, or does not fit the source columns, or when these
+                see inputs of another shape.
             ConfigError: when `sources` or `backbone` are not what they must be; the network is unchanged by any error.
         """
-        self._check_new(backbone, example)
+        check_new(self, backbone, example)
         sources = tuple(range(len(self))) if sources is None else self._checked(sources)
+        shape = tuple(example.shape[1:])
+        check_inputs([column.input_shape for column in self._all()], sources, shape)
         found = probe(backbone, example, sites)
         if not found.sites and sources:
             raise SiteError(
@@ -80,11 +91,10 @@ class ProgressiveNetwork(nn.Module):
             )
         senders = [self.column(source).sites for source in sources]
         column = Column(backbone, found.sites, senders, adapter or self.adapter, sources)
-        column.output_shape = found.output_shape
+        column.input_shape, column.output_shape = shape, found.output_shape
         warn_of_size([self.column(index) for index in range(len(self))], column)
         self.freeze()
         self.columns.append(column)
-        self.input_shape = tuple(example.shape[1:])
         return len(self) - 1
 
     def forward(self, x: Tensor, column: int, past: Prepared | None = None) -> Tensor:
@@ -194,7 +204,7 @@ class ProgressiveNetwork(nn.Module):
         self.column(column)
         kept = self.closure([column])
         network = ProgressiveNetwork(self.adapter)
-        network.input_shape, network.training = self.input_shape, self.training
+        network.training = self.training
         for index in kept:
             part = deepcopy(self.column(index))
             part.renumber({source: number for number, source in enumerate(kept)})
@@ -223,18 +233,20 @@ class ProgressiveNetwork(nn.Module):
         network.freeze()
         return export_column(network.eval().to("cpu"), len(network) - 1, Path(path), example)
 
-    def save(self, directory: str | Path, probe: Tensor | None = None) -> None:
+    def save(self, directory: str | Path, probe: Tensor | Sequence[Tensor] | None = None) -> None:
         """Writes the network into a directory: weights as safetensors, and `manifest.json`, which names them.
 
         Args:
             directory: where to; a network that was saved there before is replaced, and is whole until then.
             probe: inputs (B, *input_shape), best 64 of them, that are stored with what every column says to them in
-                evaluation mode, so that `prognet verify` can compute it anew.
+                evaluation mode, so that `prognet verify` can compute it anew; a batch of each shape, where columns see
+                inputs of several shapes.
 
         Raises:
+            ConfigError: when a probe fits no column, or the columns of an earlier one.
             RunFolderError: when it cannot be written; what was there before is still there.
         """
-        save_columns(Path(directory), self.columns, self.adapter, self.input_shape, probe)
+        save_columns(Path(directory), self.columns, self.adapter, probe)
 
     @staticmethod
     def load(directory: str | Path, build: Callable[[int], nn.Module]) -> "ProgressiveNetwork":
@@ -247,9 +259,9 @@ class ProgressiveNetwork(nn.Module):
         Raises:
             CheckpointError: when the files are damaged, or do not fit the backbones.
         """
-        adapter, input_shape, columns = load_columns(Path(directory), build)
+        adapter, columns = load_columns(Path(directory), build)
         network = ProgressiveNetwork(adapter)
-        network.input_shape, network.columns = input_shape, columns
+        network.columns = columns
         return network
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
@@ -276,23 +288,6 @@ class ProgressiveNetwork(nn.Module):
         if len(set(sources)) != len(sources):
             raise ConfigError(f"sources: required each column once, found {list(sources)}.")
         return tuple(sorted(sources))
-
-    def _check_new(self, backbone: nn.Module, example: Tensor) -> None:
-        if not isinstance(backbone, nn.Module):
-            raise ConfigError(f"backbone: required an nn.Module, found a {type(backbone).__name__}.")
-        if not isinstance(example, Tensor):
-            raise ConfigError(f"example: required a tensor (B, *input_shape), found a {type(example).__name__}.")
-        taken = {id(part) for part in chain(self.modules(), self.parameters(), self.buffers())}
-        if any(id(part) in taken for part in chain(backbone.modules(), backbone.parameters(), backbone.buffers())):
-            raise ConfigError(
-                "backbone: required a module of its own, found one that shares modules or parameters with an earlier "
-                "column; build a new one."
-            )
-        if self.input_shape is not None and tuple(example.shape[1:]) != self.input_shape:
-            raise SiteError(
-                f"example: required the input shape {self.input_shape} of the earlier columns, found "
-                f"{tuple(example.shape[1:])}; all columns see the same input."
-            )
 
 
 def frozen_digests(network: ProgressiveNetwork) -> Mapping[str, str]:

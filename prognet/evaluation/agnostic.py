@@ -101,20 +101,21 @@ def infer(
         gates: by name.
         stream: all tasks.
         true: label of the task whose test split is used.
-        learned: labels of the tasks to choose from.
+        learned: labels of the tasks to choose from; those with inputs of another shape are none.
         session: the settings.
 
     Returns:
         By name of the gate: how often each task was chosen (T,), and how many predictions were right.
     """
     task = stream[true]
+    learned = [label for label in learned if stream[label].input_shape == task.input_shape]
     names = _numbered(stream)
     data = on_device(task.test, session.device)
     chosen: dict[str, list[Tensor]] = {name: [] for name in gates}
     right = dict.fromkeys(gates, 0)
     size = session.measurement.evaluation_batch_size
     for x, y in zip(torch.split(data.x, size), torch.split(data.y, size), strict=True):
-        inputs = task.normalisation(x.clone())  # a stream has one normalisation: it says nothing about the task
+        inputs = task.normalisation(x.clone())  # one for all of this shape: it says nothing about the task
         outputs = {label: single(predict(inputs.clone(), label)) for label in learned}  # it may write into its input
         found = {label: names[label].to(x.device)[outputs[label].argmax(dim=1)] for label in learned}  # (B,) each
         truth = names[true].to(x.device)[y]  # (B,)

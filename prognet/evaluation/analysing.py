@@ -71,14 +71,17 @@ def analyse(
     places = sorted(path.parent for path in root.rglob(RESULT_FILE))
     if not places:
         raise RunFolderError(f"folder: required at least one finished run below {root}, found none.")
-    results = {place: RunResult.load(place / RESULT_FILE) for place in places}
-    observer.begin(sum(_length(result, look) for result in results.values()))
+    results = {place: _loaded(place) for place in places}
+    observer.begin(sum(_length(result, look) for result in results.values() if isinstance(result, RunResult)))
     streams = _Streams(make_stream)
     for place, result in results.items():
         name = str(place.relative_to(root))
+        if not isinstance(result, RunResult):
+            yield Analysed(name, 0, str(result), failed=True)
+            continue
         observer.start(name, _length(result, look))
         try:
-            with threads_of(result.environment["threads"]):
+            with threads_of(result.environment.get("threads", 1)):
                 found = _analyse_run(place, result, streams, look, backbone, target, observer)
         except UnwritableError:
             raise
@@ -91,6 +94,14 @@ def analyse(
             yield Analysed(name, len(found.columns) if found else 0, problem)
 
 
+def _loaded(place: Path) -> RunResult | RunFolderError:
+    """The run in a folder, or why it cannot be read: it leaves the others."""
+    try:
+        return RunResult.load(place / RESULT_FILE)
+    except RunFolderError as error:
+        return error
+
+
 class _Streams:
     """The streams of the runs, one at a time, since many runs share one."""
 
@@ -100,16 +111,27 @@ class _Streams:
 
     def of(self, result: RunResult) -> Stream:
         """The stream of a run, with the samples that it had."""
-        wanted = result.config["stream"]["digest"]
+        wanted = result.config.get("stream", {}).get("digest")
         if self._held is None or self._held.digest != wanted:
             self._held = None  # lest two lie in memory
-            self._held = self._make(result)
+            self._held = self._made(result)
             if self._held.digest != wanted:
                 raise RunFolderError(
                     f"stream: required the samples of the run, digest {wanted}, found {self._held.digest} in "
                     f"{result.stream!r}, order {result.order}; name the folder of the same data."
                 )
         return self._held
+
+    def _made(self, result: RunResult) -> Stream:
+        try:
+            return self._make(result)
+        except PrognetError:
+            raise
+        except Exception as error:  # whatever a configuration leads to that was changed
+            raise RunFolderError(
+                f"config.stream: required the stream of {result.strategy!r}, order {result.order}, seed {result.seed}, "
+                f"found {error!r}; name the folder of the same data."
+            ) from error
 
 
 def _analyse_run(

@@ -7,11 +7,13 @@ from copy import deepcopy
 from prognet.backbones import describe_backbone
 from prognet.config import Training
 from prognet.errors import ConfigError
+from prognet.files import shown
 from prognet.strategies import Strategy
 from prognet.streams.schedules import Schedule, cumulative, joint, sequential
 from prognet.streams.stream import Stream
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_LONGEST_NAME = 100
 
 SCHEDULES: Mapping[str, Callable[[int], Schedule]] = {
     "sequential": sequential,
@@ -72,10 +74,11 @@ def require_distinct(argument: str, values: Sequence[object]) -> None:
 def _check_strategy(strategy: object) -> None:
     if not isinstance(strategy, Strategy):
         raise ConfigError(f"strategy: required a Strategy, found a {type(strategy).__name__}.")
-    if not _NAME.fullmatch(strategy.name):
+    name: object = strategy.name
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > _LONGEST_NAME:
         raise ConfigError(
             f"strategy.name: required letters, digits, '.', '-' and '_', beginning with a letter or digit, found "
-            f"{strategy.name!r}; it names a folder."
+            f"{shown(name)}; it names a folder, with {_LONGEST_NAME} characters at most."
         )
     if strategy.schedule not in SCHEDULES:
         raise ConfigError(f"strategy.schedule: required one of {sorted(SCHEDULES)}, found {strategy.schedule!r}.")

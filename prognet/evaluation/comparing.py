@@ -1,41 +1,35 @@
 """Comparisons: every strategy with every seed in every order of a stream, into one folder."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 
 from prognet.backbones import describe_backbone
-from prognet.config import Execution, Measurement, Training
+from prognet.config import Execution, Measurement, Training, Workers
 from prognet.errors import ConfigError, PrognetError
 from prognet.evaluation.checks import check_comparable, check_request, require_distinct, schedule_of
 from prognet.evaluation.drawing import Streams
-from prognet.evaluation.environment import describe_environment, resolve_device, resolve_threads
+from prognet.evaluation.engines import Engine, device_for, engine_for, threads_for, trial_device_for
+from prognet.evaluation.environment import describe_environment
+from prognet.evaluation.locking import comparison_locked
 from prognet.evaluation.observer import Observer, Silence
+from prognet.evaluation.ranks import check_workers, held_by_first, shared, silent_but_first
 from prognet.evaluation.rebuilding import rebuild
-from prognet.evaluation.replication import run_together
-from prognet.manifest import Manifest, merge_manifest, write_manifest
+from prognet.evaluation.work import Plan, Report, Unit
+from prognet.files import remove_leftovers
+from prognet.manifest import MANIFEST_FILE, Manifest, merge_manifest, write_manifest
 from prognet.results import Results, RunResult, to_json
 from prognet.strategies import Strategy
 from prognet.streams.draws import PerSeed
 from prognet.streams.stream import Stream
 from prognet.training import Session
 from prognet.training.budget import budget_of
+from prognet.training.ranks import current_ranks
 
 _TRIED_TASKS = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One run of a comparison."""
-
-    strategy: str
-    order: int
-    seed: int
-
-    def __str__(self) -> str:
-        return f"{self.strategy}, order {self.order}, seed {self.seed}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +57,7 @@ def grid(
     observer: Observer | None = None,
     command: Sequence[str] = (),
     unavailable: Mapping[str, str] | None = None,
+    workers: Workers | None = None,
 ) -> Outcome:
     """Runs every strategy with every seed in every order, into one folder; what is finished there is not run again.
 
@@ -86,124 +81,118 @@ def grid(
         observer: is told how it goes.
         command: the command line to note in the folder.
         unavailable: controls that are left out, with the reason, to note in the folder.
+        workers: what carries out the runs; by default this process, one after the other. No number depends on it, but
+            for that of threads where None is asked for: several processes share the cores.
 
     Returns:
         The finished runs, and the failures.
 
     Raises:
+        LockedError: when another process carries out a comparison in the folder.
         PrognetError: when the comparison cannot be carried out as a whole.
     """
     check_comparable(strategies)
     require_distinct("seeds", seeds)
     require_distinct("orders", orders)
     training, measurement, tuned = training or Training(), measurement or Measurement(), tuned or {}
-    execution = execution or Execution()
-    target, count = resolve_device(device), resolve_threads(threads)
+    execution, workers = execution or Execution(), workers or Workers()
+    target, count = device_for(workers, device, execution.deterministic), threads_for(workers, threads)
+    ranks = current_ranks(target)
+    check_workers(workers, ranks)
     streams = Streams(make_stream)
     first = streams.of(orders[0], seeds[0])
-    session = Session(training=training, measurement=measurement, execution=execution, seed=seeds[0], device=target)
+    here = trial_device_for(workers, target)
+    session = Session(training=training, measurement=measurement, execution=execution, seed=seeds[0], device=here)
     for strategy in strategies:
         for seed in seeds:
             check_request(strategy, first, tuned.get(strategy.name, training), seed)
+        shared(strategy, first, session)
         _try(strategy, first, session)
-    runs = _Runs(strategies, streams, orders, seeds, training, tuned, measurement, execution, target, count, Path(out))
-    manifest = merge_manifest(Path(out), runs.manifest(command, unavailable or {}))
-    write_manifest(Path(out), manifest)
-    outcome = runs.carry_out(observer or Silence())
-    others = {name: reason for name, reason in manifest.failed.items() if name not in runs.names()}
-    write_manifest(Path(out), replace(manifest, failed={**others, **outcome.failed}))
+    plan = Plan(
+        strategies={strategy.name: strategy for strategy in strategies},
+        training=training,
+        tuned=tuned,
+        measurement=measurement,
+        execution=execution,
+        device=target,
+        threads=count,
+        out=Path(out),
+    )
+    engine = engine_for(workers, device)
+    engine.check(plan)
+    units = list(_units(plan, first, orders, seeds))
+    manifest = replace(
+        _manifest(plan, first, command, unavailable or {}),
+        data={streams.name_of(orders[0], seeds[0]): first.digest},
+        seeds=list(seeds),
+        orders=list(orders),
+    )
+    del first  # lest two lie in memory
+    with held_by_first(lambda: comparison_locked(plan.out), ranks):
+        ranks.first_does(lambda: _begin_folder(plan.out, manifest))
+        outcome = _carry_out(engine, plan, units, streams, silent_but_first(observer or Silence(), ranks))
+        ranks.first_does(lambda: _note_failures(plan.out, manifest, units, outcome.failed))
     return outcome
 
 
-@dataclass(frozen=True)
-class _Runs:
-    """The cells of a comparison, and all that they have in common."""
+def _begin_folder(out: Path, manifest: Manifest) -> None:
+    """Writes the manifest of what will be run, beside that of what was run before."""
+    remove_leftovers(out, MANIFEST_FILE)
+    write_manifest(out, merge_manifest(out, manifest))
 
-    strategies: Sequence[Strategy]
-    streams: Streams
-    orders: Sequence[int]
-    seeds: Sequence[int]
-    training: Training
-    tuned: Mapping[str, Training]
-    measurement: Measurement
-    execution: Execution
-    device: torch.device
-    threads: int
-    out: Path
 
-    def carry_out(self, observer: Observer) -> Outcome:
-        """All runs, one after the other."""
-        first = self.streams.of(self.orders[0], self.seeds[0])  # the others are as large
-        updates = {strategy.name: self._updates(strategy, first) for strategy in self.strategies}
-        observer.begin(len(self.orders) * len(self.seeds) * sum(updates.values()))
-        results: list[RunResult] = []
-        failed: dict[str, str] = {}
-        for strategy, streams, cells in self._cells():
-            for cell in cells:
-                observer.start(str(cell), updates[strategy.name])
-            for cell, outcome in zip(cells, self._outcomes(strategy, streams, cells, observer), strict=True):
-                if isinstance(outcome, RunResult):
-                    results.append(replace(outcome, learner=None))  # the tensors are in the folder
-                    observer.end(str(cell), None)
-                else:
-                    failed[str(cell)] = f"{type(outcome).__name__}: {outcome}"
-                    observer.end(str(cell), outcome)
-        return Outcome(Results(results), failed)
+def _note_failures(out: Path, manifest: Manifest, units: Sequence[Unit], failed: Mapping[str, str]) -> None:
+    """Writes which of the runs that were carried out have failed; nothing changes for others."""
+    names = {str(cell) for unit in units for cell in unit.cells}
+    manifest = merge_manifest(out, manifest)  # somebody may have removed it
+    others = {name: reason for name, reason in manifest.failed.items() if name not in names}
+    write_manifest(out, replace(manifest, failed={**others, **failed}))
 
-    def manifest(self, command: Sequence[str], unavailable: Mapping[str, str]) -> Manifest:
-        """What the folder will say of the comparison."""
-        first = self.streams.of(self.orders[0], self.seeds[0])
-        return Manifest(
-            command=list(command),
-            stream=to_json({"name": first.name, "heads": first.heads, "arguments": dict(first.arguments)}),
-            data={self.streams.name_of(self.orders[0], self.seeds[0]): first.digest},
-            backbone=describe_backbone(self.strategies[0].backbone),
-            training=to_json(asdict(self.training)),
-            measurement=to_json(asdict(self.measurement)),
-            execution=to_json(asdict(self.execution)),
-            tuned={name: to_json(asdict(one)) for name, one in self.tuned.items()},
-            strategies=[strategy.name for strategy in self.strategies],
-            seeds=list(self.seeds),
-            orders=list(self.orders),
-            unavailable=dict(unavailable),
-            environment=describe_environment(self.device, self.threads),
-        )
 
-    def names(self) -> set[str]:
-        """The names of all runs."""
-        return {
-            str(Cell(strategy.name, order, seed))
-            for strategy in self.strategies
-            for order in self.orders
-            for seed in self.seeds
-        }
+def _carry_out(engine: Engine, plan: Plan, units: Sequence[Unit], streams: Streams, observer: Observer) -> Outcome:
+    """All runs; what became of them is in the order of the units, in whichever they end."""
+    observer.begin(sum(unit.updates * len(unit.seeds) for unit in units))
+    reports: dict[Unit, Report] = {}
+    with closing(engine.carry_out(plan, units, streams, observer)) as ending:  # also by Ctrl-C
+        for report in ending:
+            reports[report.unit] = report
+            report.repeat_warnings()
+            for cell, outcome in zip(report.unit.cells, report.outcomes, strict=True):
+                observer.end(str(cell), None if isinstance(outcome, RunResult) else outcome)
+    ended = [pair for unit in units for pair in zip(unit.cells, reports[unit].outcomes, strict=True)]
+    return Outcome(
+        Results([outcome for _, outcome in ended if isinstance(outcome, RunResult)]),
+        {str(cell): f"{type(e).__name__}: {e}" for cell, e in ended if not isinstance(e, RunResult)},
+    )
 
-    def _outcomes(
-        self, strategy: Strategy, streams: Sequence[Stream], cells: Sequence[Cell], observer: Observer
-    ) -> Sequence[RunResult | PrognetError]:
-        """What became of runs with one strategy in one order; a disk that is full ends everything."""
-        settings = Session(
-            training=self.tuned.get(strategy.name, self.training),
-            measurement=self.measurement,
-            execution=self.execution,
-            seed=cells[0].seed,
-            device=self.device,
-            advance=observer.advance,
-        )
-        seeds = [cell.seed for cell in cells]
-        return run_together(strategy, streams, settings, seeds, self.threads, self.out)
 
-    def _cells(self) -> Iterator[tuple[Strategy, Sequence[Stream], Sequence[Cell]]]:
-        """Every strategy with the runs that are trained together, and their streams."""
-        size = self.execution.stack
-        for order in self.orders:
-            for seeds in (self.seeds[start : start + size] for start in range(0, len(self.seeds), size)):
-                streams = [self.streams.of(order, seed) for seed in seeds]
-                for strategy in self.strategies:
-                    yield strategy, streams, [Cell(strategy.name, order, seed) for seed in seeds]
+def _units(plan: Plan, first: Stream, orders: Sequence[int], seeds: Sequence[int]) -> Iterator[Unit]:
+    """Every strategy with the runs that are trained together; those with the same stream follow each other."""
+    updates = {
+        name: updates_of(strategy, first, plan.training_of(name)) for name, strategy in plan.strategies.items()
+    }  # streams of other orders and draws are as large
+    for order in orders:
+        for start in range(0, len(seeds), plan.execution.stack):
+            together = tuple(seeds[start : start + plan.execution.stack])
+            yield from (Unit(name, order, together, count) for name, count in updates.items())
 
-    def _updates(self, strategy: Strategy, stream: Stream) -> int:
-        return updates_of(strategy, stream, self.tuned.get(strategy.name, self.training))
+
+def _manifest(plan: Plan, first: Stream, command: Sequence[str], unavailable: Mapping[str, str]) -> Manifest:
+    """What the folder will say of the comparison, but for its seeds and orders."""
+    return Manifest(
+        command=list(command),
+        stream=to_json({"name": first.name, "heads": first.heads, "arguments": dict(first.arguments)}),
+        backbone=describe_backbone(next(iter(plan.strategies.values())).backbone),
+        training=to_json(asdict(plan.training)),
+        measurement=to_json(asdict(plan.measurement)),
+        execution=to_json(asdict(plan.execution)),
+        tuned={name: to_json(asdict(one)) for name, one in plan.tuned.items()},
+        strategies=list(plan.strategies),
+        seeds=[],
+        orders=[],
+        unavailable=dict(unavailable),
+        environment=describe_environment(plan.device, plan.threads),
+    )
 
 
 def updates_of(strategy: Strategy, stream: Stream, training: Training) -> int:
@@ -222,12 +211,13 @@ def _try(strategy: Strategy, stream: Stream, session: Session) -> None:
         raise ConfigError(
             f"backbone: required a function (input_shape, n_classes) -> nn.Module that works for the first tasks in "
             f"{strategy.name!r}, found {type(error).__name__}: {error}; try it on a batch of two samples of shape "
-            f"{stream[0].input_shape}."
+            f"{' or '.join(str(shape) for shape in dict.fromkeys(task.input_shape for task in stream))}."
         ) from error
 
 
 def _build(strategy: Strategy, stream: Stream, session: Session) -> None:
-    tasks = stream[:_TRIED_TASKS]
+    first_of = {task.input_shape: task.label for task in reversed(stream)}
+    tasks = stream[: max(_TRIED_TASKS, *(label + 1 for label in first_of.values()))]  # every shape is tried
     steps = [group for group in schedule_of(strategy, stream) if max(group) < len(tasks)]
     learner = rebuild(strategy, tasks, tuple(steps) or (tuple(range(len(tasks))),), session)
     learner.eval()

@@ -10,15 +10,22 @@ import torch
 
 from prognet.backbones.checks import require_whole
 from prognet.errors import ConfigError
+from prognet.training.determinism import prepare_products
 from prognet.version import __version__
 
 
-def resolve_device(device: str) -> torch.device:
+def resolve_device(device: str, is_deterministic: bool = False) -> torch.device:
     """The device of a name; `"auto"` is CUDA where there is one, else Apple's MPS, else the CPU.
 
+    Args:
+        device: its name.
+        is_deterministic: whether it is to compute the same bits every time, which CUDA has to know before it starts.
+
     Raises:
-        ConfigError: when there is no such device on this machine.
+        ConfigError: when there is no such device on this machine, or CUDA was started too early.
     """
+    if is_deterministic and device.startswith(("auto", "cuda")):
+        prepare_products()
     if device == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda", torch.cuda.current_device())
@@ -54,11 +61,28 @@ def describe_environment(device: torch.device, threads: int) -> dict[str, Any]:
         "torch": torch.__version__,
         "numpy": numpy.__version__,
         "device": device.type,
-        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+        "device_name": _name_of(device),
         "threads": threads,
         "platform": f"{platform.system()} {platform.machine()}",
         "dtype": "float32",
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        **_cuda(device),
     }
+
+
+def _cuda(device: torch.device) -> dict[str, Any]:
+    """The versions on which the bits of CUDA depend."""
+    if device.type != "cuda":
+        return {}
+    cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+    return {"cuda": torch.version.cuda, "cudnn": cudnn}
+
+
+def _name_of(device: torch.device) -> str:
+    """The model of a device; a GPU of another machine is not known here."""
+    if device.type != "cuda":
+        return platform.machine()
+    return torch.cuda.get_device_name(device) if torch.cuda.is_available() else "of another machine"
 
 
 @contextmanager

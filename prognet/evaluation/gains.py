@@ -19,7 +19,7 @@ from prognet.training import Session, evaluating, fit, outputs_of, seeded
 
 @dataclass(frozen=True, eq=False)
 class Gains:
-    """Of T tasks; rows are the source, columns the target, NaN for what is no pair."""
+    """Of T tasks; rows are the source, columns the target, NaN for what is no pair, or has inputs of other shapes."""
 
     alone: Floats
     """(T,): the primary metric on the test split of a column that reads nothing."""
@@ -45,7 +45,7 @@ def measure_gains(
     sites: Sites = None,
     advance: Callable[[int], None] = lambda columns: None,
 ) -> Gains:
-    """Learns every task but the first alone, and with each earlier column as its one source.
+    """Learns every task but the first alone, and with each earlier column that sees inputs of its shape as one source.
 
     All columns of a task begin with the same parameters and see the same batches; with the default adapter a column
     that has a source says, before its first update, exactly what the column alone says. The source stays frozen, and
@@ -69,13 +69,14 @@ def measure_gains(
     alone, accuracy = np.full(n, np.nan), np.full((n, n), np.nan)
     kept: dict[int, nn.Module] = {}
     for task in tasks[1:]:
-        sources = [(), *((column_of[other.label],) for other in tasks if other.label < task.label)]
-        for place, read in enumerate(sources):
+        others = [other for other in tasks if other.label < task.label and other.input_shape == task.input_shape]
+        for other in (None, *others):
+            read = () if other is None else (column_of[other.label],)
             found, column = _learned(network, task, backbone, session, adapter or MLPAdapter(), sites, read)
-            if place == 0:
+            if other is None:
                 alone[task.label], kept[task.label] = found, column
             else:
-                accuracy[tasks[place - 1].label, task.label] = found
+                accuracy[other.label, task.label] = found
             advance(1)
     return Gains(alone, accuracy, kept)
 
@@ -93,7 +94,6 @@ def _learned(
     trial = ProgressiveNetwork(adapter)
     if sources:
         trial.columns.extend(network.columns)
-        trial.input_shape = network.input_shape
     quiet = replace(session.measurement, lca_updates=0, curve_points=0, curve_samples=1)
     own = replace(session, measurement=quiet, step=task.label)
     with seeded(derive_seed(session.seed, task.label, "backbone"), session.device):

@@ -11,15 +11,20 @@ from prognet.config import Execution, Measurement, Training
 from prognet.evaluation.agnostic import gates_for
 from prognet.evaluation.checks import check_request, schedule_of
 from prognet.evaluation.company import Company
-from prognet.evaluation.environment import describe_environment, resolve_device, resolve_threads, threads_of
+from prognet.evaluation.environment import describe_environment, resolve_threads, threads_of
+from prognet.evaluation.failing import explaining_memory, locating_divergence
+from prognet.evaluation.locking import runs_locked
+from prognet.evaluation.ranks import check_same_request, held_by_first, joined, shared, store_for
 from prognet.evaluation.rebuilding import rebuild
 from prognet.evaluation.stepping import take_step
 from prognet.evaluation.store import RunStore, check_same_environment, check_same_run, settle
 from prognet.results import RunResult, to_json
+from prognet.seeds import derive_seed
 from prognet.strategies import Strategy, describe_strategy
 from prognet.streams.stream import Stream
 from prognet.training import Session
 from prognet.training.compiling import check_compiling
+from prognet.training.determinism import deterministic, seeded
 from prognet.training.session import ignore_progress
 
 
@@ -59,19 +64,25 @@ def run(
 
     Raises:
         ConfigError: when the settings cannot be carried out; before any work.
-        RunFolderError: when the folder holds another run, or cannot be written.
-        DivergedError: when a loss is not finite.
+        RunFolderError: when the folder holds another run, or cannot be written; `LockedError` when another process
+            carries out the same run.
+        DivergedError: when a loss, a parameter or an output is not finite.
+        MemoryExhaustedError: when memory is exhausted; says what to reduce. Other errors of torch, or of code of
+            one's own, come as they were raised.
         FrozenColumnError: when a frozen part has changed.
+        DeterminismError: when it has to be deterministic, and an operation cannot be.
     """
+    execution = execution or Execution()
     settings = Session(
         training=training or Training(),
         measurement=measurement or Measurement(),
-        execution=execution or Execution(),
+        execution=execution,
         seed=seed,
-        device=resolve_device(device),
+        device=joined(device, execution.deterministic),
         advance=advance,
     )
-    return carry_out(strategy, stream, settings, resolve_threads(threads), out, Company((seed,)))
+    with explaining_memory(settings):
+        return carry_out(strategy, stream, settings, resolve_threads(threads), out, Company((seed,)))
 
 
 def carry_out(
@@ -88,6 +99,7 @@ def carry_out(
         company: the runs that are trained together with it.
     """
     check_request(strategy, stream, settings.training, settings.seed)
+    settings, ranks = shared(strategy, stream, settings)
     start = RunResult(
         strategy=strategy.name,
         seed=settings.seed,
@@ -100,19 +112,32 @@ def carry_out(
         costs=(),
         digests=(),
         config=_config(strategy, stream, settings),
-        environment={**describe_environment(settings.device, threads), "together": list(company.seeds)},
+        environment={
+            **describe_environment(settings.device, threads),
+            "together": list(company.seeds),
+            "processes": ranks.count,
+        },
     )
-    store = None if out is None else RunStore.of(out, strategy.name, stream.seed, settings.seed)
-    if store is not None and company.is_alone:
-        settle([store])
-    if store is not None and (finished := store.finished()) is not None:
-        check_same_run(store, finished, start.config)
-        return finished
+    check_same_request(start.config, threads, ranks)
+    plain = None if out is None else RunStore.of(out, strategy.name, stream.seed, settings.seed)
+    store = store_for(plain, ranks)
+    if store is not None and store.is_over and (finished := _finished(store, start)) is not None:
+        return finished  # nobody changes it again, so it is read without a lock
     check_compiling(settings.execution, settings.device)
     settings = replace(settings, train_together=company.train)
-    begun = start if store is None else _progress(store, start, strategy.resumable)
-    with threads_of(begun.environment["threads"]):
-        return _learn_stream(deepcopy(strategy), stream, settings, store, begun, company.wait)
+    own = [plain] if plain is not None and company.is_alone else []  # a company has been locked and settled together
+    with held_by_first(lambda: runs_locked([one.folder for one in own]), ranks):
+        ranks.first_does(lambda: settle(own))
+        if store is not None and (finished := _finished(store, start)) is not None:
+            store.tidy(finished)  # it was killed at its very end, or finished by another process by now
+            return finished
+        begun = start if store is None else _progress(store, start, strategy.resumable)
+        with (
+            threads_of(begun.environment["threads"]),
+            deterministic(settings.execution, settings.device),
+            seeded(derive_seed(settings.seed, "run"), settings.device),
+        ):
+            return _learn_stream(deepcopy(strategy), stream, settings, store, begun, company.wait)
 
 
 def _learn_stream(
@@ -134,10 +159,13 @@ def _learn_stream(
         learner.prepare([task.outline() for task in stream])
     for step in range(len(result.schedule), len(schedule)):
         learner.session = replace(settings, step=step)
-        result = take_step(learner, stream, schedule[step], result)
-        result = gates.after_step(result, learner, stream, learner.session, is_last=step == len(schedule) - 1)
+        with seeded(derive_seed(settings.seed, step, "step"), settings.device):
+            with locating_divergence(step, len(schedule), None if store is None else store.folder):
+                result = take_step(learner, stream, schedule[step], result)
+            result = gates.after_step(result, learner, stream, learner.session, is_last=step == len(schedule) - 1)
+        settings.agree(gates, result.metrics)
         if store is not None:
-            store.keep(learner, gates, result)
+            result = store.keep(learner, gates, result)
             settings.kept(store.folder)
             wait()
             store.commit(result)
@@ -147,6 +175,14 @@ def _learn_stream(
         settings.kept(store.folder)
     learner.session = None  # it belongs to the run, as does the observer that it holds
     return replace(result, learner=learner)
+
+
+def _finished(store: RunStore, start: RunResult) -> RunResult | None:
+    """The result that the folder holds of this run, after checking that it is this run."""
+    finished = store.finished()
+    if finished is not None:
+        check_same_run(store, finished, start.config)
+    return finished
 
 
 def _progress(store: RunStore, start: RunResult, is_resumable: bool) -> RunResult:

@@ -9,10 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
-import torch
-from torch import Tensor
-
 from prognet.errors import PrognetError, UnwritableError
+from prognet.training.determinism import random_states, set_random_states
 
 T = TypeVar("T")
 Question = TypeVar("Question")
@@ -29,7 +27,7 @@ class Job(Generic[Question, T]):
         self._work = work
         self._questions: SimpleQueue[Question | None] = SimpleQueue()
         self._answers: SimpleQueue[object] = SimpleQueue()
-        self._random = _random_states()
+        self._random = random_states()
         self._thread = threading.Thread(target=self._carry_out, daemon=True)  # a second Ctrl-C must not wait for it
         self.question: Question | None = None
         self.outcome: T | BaseException | None = None
@@ -44,8 +42,8 @@ class Job(Generic[Question, T]):
 
     def go_on(self, answer: object = None) -> bool:
         """Lets the job go on with an answer, to its next question or its end -> whether it has a question."""
-        outside = _random_states()
-        _set_random_states(self._random)
+        outside = random_states()
+        set_random_states(self._random)
         try:
             if self._thread.ident is None:
                 self._thread.start()
@@ -53,19 +51,19 @@ class Job(Generic[Question, T]):
                 self._answers.put(answer)
             self.question = self._questions.get()
         finally:
-            self._random = _random_states()
-            _set_random_states(outside)
+            self._random = random_states()
+            set_random_states(outside)
         return self.question is not None
 
     def within(self, work: Callable[[], None]) -> None:
         """Does something with the random states of this job, which stands still."""
-        outside = _random_states()
-        _set_random_states(self._random)
+        outside = random_states()
+        set_random_states(self._random)
         try:
             work()
         finally:
-            self._random = _random_states()
-            _set_random_states(outside)
+            self._random = random_states()
+            set_random_states(outside)
 
     def abandon(self) -> None:
         """Lets the job end where it stands, or at its next question."""
@@ -116,12 +114,3 @@ def _goes_on(job: Job[Question, T], answer: object) -> bool:
     if isinstance(error, BaseException) and (not isinstance(error, PrognetError) or isinstance(error, UnwritableError)):
         raise error
     return asks
-
-
-def _random_states() -> list[Tensor]:
-    return [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else ())]
-
-
-def _set_random_states(states: Sequence[Tensor]) -> None:
-    torch.set_rng_state(states[0])
-    torch.cuda.set_rng_state_all(states[1:])

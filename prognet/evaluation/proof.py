@@ -13,11 +13,14 @@ from prognet.config import Execution, Measurement, Training
 from prognet.engine import ProgressiveNetwork
 from prognet.engine.digest import fingerprints, first_difference
 from prognet.engine.evidence import Agreement, agreement, outputs_of, read_evidence, setting_of
-from prognet.engine.folder import MANIFEST_FILE, check_files, holds_network, read_manifest, weights_of
+from prognet.engine.folder import check_files
+from prognet.engine.manifest import MANIFEST_FILE, holds_network, read_manifest
 from prognet.errors import ConfigError, PrognetError, RunFolderError
 from prognet.evaluation.rebuilding import rebuild
 from prognet.evaluation.recording import as_recorded, recheck
 from prognet.evaluation.store import PROGRESS_FILE, RunStore
+from prognet.evaluation.task_records import check_records
+from prognet.manifest import read_manifest as read_comparison
 from prognet.results import RESULT_FILE, RunResult, TaskSummary
 from prognet.strategies import Strategy, strategy_from
 from prognet.strategies.base import Backbone
@@ -84,6 +87,12 @@ def verify(folder: str | Path, backbone: Backbone | None = None) -> Iterator[Ver
     networks = {path.parent for path in root.rglob(MANIFEST_FILE) if holds_network(path.parent)}
     if not runs | networks:
         raise RunFolderError(f"folder: required at least one run or saved network below {root}, found none.")
+    above = {folder for place in runs | networks for folder in place.parents if folder.is_relative_to(root)}
+    for folder in sorted(folder for folder in above - networks if (folder / MANIFEST_FILE).exists()):
+        try:
+            read_comparison(folder)
+        except PrognetError as error:
+            yield Verdict(str((folder / MANIFEST_FILE).relative_to(root)), 0, str(error))
     for place in sorted(runs | networks):
         name = str(place.relative_to(root))
         try:
@@ -94,18 +103,20 @@ def verify(folder: str | Path, backbone: Backbone | None = None) -> Iterator[Ver
 
 def _of_run(name: str, place: Path, backbone: Backbone | None) -> Verdict:
     store = RunStore(place)
-    result = store.finished() or store.progress()
+    finished, unfinished = store.finished(), store.progress()  # of both, where a kill has left them
+    result = finished or unfinished
     if result is None:
         raise RunFolderError(f"{place}: required a finished step, found none.")
+    store.check_files(result)
+    check_records(place)
     learner = stored_learner(store, result, backbone)
     digests = dict(learner.frozen_digests())
-    names = [list(recorded) for recorded in result.digests[-1:]]
-    if len(result.digests) != len(result.schedule) or names != [list(digests)]:
+    if list(result.digests[-1]) != list(digests):
         raise RunFolderError(
-            f"{place}: required a record of {list(digests)} after each of {len(result.schedule)} steps, found "
-            f"{names} after the last of {len(result.digests)}; the record was changed."
+            f"{place}: required a record of {list(digests)} after the last step, found {list(result.digests[-1])}; the "
+            "record was changed."
         )
-    evidence = read_evidence(store.proof_of(result))
+    evidence = store.load_proof(result)
     changed = first_difference(evidence.fingerprints, fingerprints(learner))
     weights = store.weights_of(result).name
     for step, recorded in enumerate(result.digests):
@@ -124,25 +135,29 @@ def _of_run(name: str, place: Path, backbone: Backbone | None) -> Verdict:
 def _of_network(name: str, place: Path, backbone: Backbone | None) -> Verdict:
     n_columns = check_files(place)
     manifest = read_manifest(place)
-    if manifest.get("proof") is None:
+    if manifest.proof is None:
         return Verdict(name, n_columns, None)
-    evidence = read_evidence(weights_of(place, manifest, "proof"))
+    evidence = read_evidence(place / manifest.proof, manifest.files[manifest.proof])
     if backbone is None:
         return Verdict(name, n_columns, None, unchecked=len(evidence.outputs))
-    shapes = [entry["output_shape"] for entry in manifest["columns"]]
-    make = partial(_backbone_for, backbone, tuple(manifest["input_shape"]), shapes)
+    shapes = [(entry.input_shape, entry.output_shape[0]) for entry in manifest.columns]
+    make = partial(_backbone_for, backbone, shapes)
     network = ProgressiveNetwork.load(place, make)
     with as_recorded(evidence) as device:
         columns = [network.to(device).column(k) for k in range(n_columns)]
-        outputs = {f"column {k}": y for k, y in enumerate(outputs_of(columns, evidence.inputs["probe"]))}
+        said = [outputs_of(columns, x) for x in evidence.inputs.values()]
+        outputs = {f"column {k}": y for part in said for k, y in part.items()}
+        if outputs.keys() != evidence.outputs.keys():
+            raise RunFolderError(
+                f"{place / manifest.proof}: required the outputs of {sorted(outputs)}, found those of "
+                f"{sorted(evidence.outputs)}."
+            )
         found = agreement(evidence, outputs, setting_of(device))
     return _verdict(name, place, n_columns, found)
 
 
-def _backbone_for(
-    backbone: Backbone, input_shape: tuple[int, ...], shapes: Sequence[Sequence[int]], column: int
-) -> nn.Module:
-    return backbone(input_shape, shapes[column][0])
+def _backbone_for(backbone: Backbone, shapes: Sequence[tuple[tuple[int, ...], int]], column: int) -> nn.Module:
+    return backbone(*shapes[column])
 
 
 def _verdict(name: str, place: Path, parts: int, found: Agreement) -> Verdict:

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from prognet.config import Measurement, Training
-from prognet.errors import ConfigError, RunFolderError
+from prognet.documents import record_from
+from prognet.errors import ConfigError, JSONValueError, RunFolderError
 from prognet.evaluation.observer import Silence
 from prognet.evaluation.tuning import JudgeName, chosen_by, draw_trials, validation_score, validation_stream
 from prognet.files import read_json, to_json, write_json
@@ -86,7 +87,7 @@ class RecipeSearch:
         Raises:
             RunFolderError: when it cannot be written.
         """
-        write_json(Path(path), SCHEMA, VERSION, self.describe())
+        write_json(Path(path), SCHEMA, VERSION, self.describe(), sealed=False)  # it may be edited
 
 
 def read_recipe(path: str | Path) -> tuple[FineTuning, Training]:
@@ -95,11 +96,13 @@ def read_recipe(path: str | Path) -> tuple[FineTuning, Training]:
     Raises:
         RunFolderError: when the file is missing, damaged or of another version.
     """
-    document = read_json(Path(path), SCHEMA, VERSION)
+    remedy = "mend the field, or search again"
+    document = read_json(Path(path), SCHEMA, VERSION, sealed=False, remedy=remedy)
     try:
-        return FineTuning(**document["recipe"]), training_from(document["training"])
-    except (KeyError, TypeError, ConfigError) as error:
-        raise RunFolderError(f"{path}: required a search, found {type(error).__name__}: {error}.") from error
+        recipe = record_from(FineTuning, document.get("recipe"), "recipe", partial=True)
+        return recipe, training_from(document.get("training"))
+    except (JSONValueError, ConfigError) as error:
+        raise RunFolderError(f"{path}: {str(error).rstrip('.')}; {remedy}.") from error
 
 
 def search_recipe(

@@ -84,12 +84,12 @@ def _said(learner: Strategy, before: Evidence) -> tuple[dict[str, Tensor], dict[
     inputs: dict[str, Tensor] = {}
     outputs: dict[str, Tensor] = {}
     for path, network in learner.named_modules():
-        if not isinstance(network, ProgressiveNetwork) or network.input_shape is None:
+        if not isinstance(network, ProgressiveNetwork):
             continue
-        shape = "x".join(map(str, network.input_shape))
         columns = [network.column(k) for k in range(len(network))]
-        inputs[shape] = before.inputs[shape] if shape in before.inputs else probe_inputs(network.input_shape)
-        for k, y in enumerate(outputs_of(columns, inputs[shape])):
-            if columns[k].frozen:
-                outputs[f"{path}.columns.{k}"] = y
+        for shape in dict.fromkeys(column.input_shape for column in columns):
+            name = "x".join(map(str, shape))
+            inputs[name] = before.inputs[name] if name in before.inputs else probe_inputs(shape)
+            said = outputs_of(columns, inputs[name])
+            outputs |= {f"{path}.columns.{k}": y for k, y in said.items() if columns[k].frozen}
     return inputs, outputs

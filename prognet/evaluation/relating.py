@@ -100,19 +100,23 @@ def relate(
     values = {key: np.full((n, n), np.nan) for key in PAIR_KEYS}
     shuffled = {key: np.full((n, n), np.nan) for key in PAIR_KEYS}
     for t in range(1, n):
-        columns = [sources[task.label] for task in tasks[:t]]
-        for s in range(t):
+        alike = [s for s in range(t) if tasks[s].input_shape == tasks[t].input_shape]
+        columns = [sources[tasks[s].label] for s in alike]
+        for s in alike:
             for key, (distance, control) in _distances(before[s], looked[t]).items():
                 values[key][s, t], shuffled[key][s, t] = distance, control
+        if not alike:
+            continue
         part, mine = looked[t], (own or sources).get(tasks[t].label)
         whole = has_features(network, columns, part.x)
         names = [name for name in _ESTIMATES if whole or name in _OF_OUTPUTS]
         for matrices, y in ((values, part.y), (shuffled, part.mixed)):
             found = estimates(network, columns, part.x, y, part.task.n_classes, names, batch_size=batch_size)
             for name, row in found.items():
-                matrices[_ESTIMATES[name]][:t, t] = row
+                matrices[_ESTIMATES[name]][alike, t] = row
         if whole and mine is not None and has_features(network, [mine], part.x):
-            values["cka"][:t, t], shuffled["cka"][:t, t] = _likeness(network, columns, mine, part, batch_size)
+            likeness = _likeness(network, columns, mine, part, batch_size)
+            values["cka"][alike, t], shuffled["cka"][alike, t] = likeness
     _pull(looked, backbone, pairs, seed, values, shuffled)
     return Relations(values, shuffled, tuple(len(part.y) for part in looked))
 

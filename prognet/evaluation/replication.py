@@ -9,14 +9,17 @@ from typing import Any
 from prognet.errors import NotStackableError, PrognetError, StackingWarning, UnwritableError
 from prognet.evaluation.company import Company
 from prognet.evaluation.environment import threads_of
+from prognet.evaluation.failing import attempt
 from prognet.evaluation.harness import carry_out
+from prognet.evaluation.locking import runs_locked
 from prognet.evaluation.lockstep import Job, in_lockstep
-from prognet.evaluation.store import RunStore, settle
+from prognet.evaluation.store import RunStore, readable, settle
 from prognet.results import RunResult
 from prognet.strategies import Strategy
 from prognet.streams.stream import Stream
 from prognet.training import Session
 from prognet.training.batches import BatchSource
+from prognet.training.determinism import deterministic
 from prognet.training.loop import Run
 from prognet.training.together import train_stacked
 
@@ -35,7 +38,7 @@ class _Meeting:
 
 
 _Question = _Training | _Meeting
-_Job = Job[_Question, RunResult]
+_Job = Job[_Question, RunResult | PrognetError]
 
 
 def run_together(
@@ -60,34 +63,57 @@ def run_together(
         out: folder of the comparison, if any.
 
     Returns:
-        For each seed the result, or the error that ended the run.
+        For each seed the result, or the error that ended the run, whatever code it came from.
 
     Raises:
         UnwritableError: when a disk is full.
     """
-    if len(seeds) == 1:
-        return [_by_itself(lambda: carry_out(strategy, streams[0], settings, threads, out, Company(tuple(seeds))))]
     stores = [
         RunStore.of(out, strategy.name, stream.seed, seed)
         for stream, seed in zip(streams, seeds, strict=True)
         if out is not None
     ]
-    settle(stores)
-    begun = [result for store in stores if (result := store.progress()) is not None]
+    if len(seeds) == 1:
+        folder = stores[0].folder if stores else None
+        alone = Company(tuple(seeds))
+        return [attempt(lambda: carry_out(strategy, streams[0], settings, threads, out, alone), folder, settings)]
+    try:
+        with runs_locked([] if all(store.is_over for store in stores) else [store.folder for store in stores]):
+            settle(stores)
+            return _stacked(strategy, streams, settings, seeds, threads, out, stores)
+    except UnwritableError:
+        raise
+    except PrognetError as error:  # of what they have in common: a folder that is locked, or a file that is damaged
+        return [error for _ in seeds]
+
+
+def _stacked(
+    strategy: Strategy,
+    streams: Sequence[Stream],
+    settings: Session,
+    seeds: Sequence[int],
+    threads: int,
+    out: Path | None,
+    stores: Sequence[RunStore],
+) -> list[RunResult | PrognetError]:
+    """The runs side by side, in folders that are locked and settled."""
+    begun = [result for store in readable(stores) if (result := store.progress()) is not None]
     threads = begun[0].environment["threads"] if begun else threads
 
-    def work_of(stream: Stream, seed: int) -> Callable[[_Job], RunResult]:
-        def work(job: _Job) -> RunResult:
+    def work_of(place: int, stream: Stream, seed: int) -> Callable[[_Job], RunResult | PrognetError]:
+        own, folder = replace(settings, seed=seed), stores[place].folder if stores else None
+
+        def work(job: _Job) -> RunResult | PrognetError:
             company = Company(
                 tuple(seeds),
                 train=lambda run, source: bool(job.ask(_Training(run, source))),
                 wait=lambda: _meet(job),
             )
-            return carry_out(strategy, stream, replace(settings, seed=seed), threads, out, company)
+            return attempt(lambda: carry_out(strategy, stream, own, threads, out, company), folder, own)
 
         return work
 
-    works = [work_of(stream, seed) for stream, seed in zip(streams, seeds, strict=True)]
+    works = [work_of(place, *pair) for place, pair in enumerate(zip(streams, seeds, strict=True))]
     said: set[str] = set()
 
     def warn(reason: str) -> None:
@@ -96,17 +122,8 @@ def run_together(
             text = f"{strategy.name}: its seeds are trained one by one, since {reason}."
             warnings.warn(text, StackingWarning, stacklevel=2)
 
-    with threads_of(threads):
+    with threads_of(threads), deterministic(settings.execution, settings.device):
         return in_lockstep(works, lambda jobs: _answers(jobs, warn))
-
-
-def _by_itself(work: Callable[[], RunResult]) -> RunResult | PrognetError:
-    try:
-        return work()
-    except UnwritableError:
-        raise
-    except PrognetError as error:
-        return error
 
 
 def _meet(job: _Job) -> None:
@@ -135,6 +152,8 @@ def _train(jobs: Sequence[_Job], ready: Sequence[_Training], warn: Callable[[str
             return train_stacked([one.run for one in ready], [one.source for one in ready])
         except NotStackableError as reason:
             warn(str(reason))
+        except Exception as error:  # it belongs to all of them, which are told
+            return [error] * len(ready)
     return [_train_alone(job, one) for job, one in zip(jobs, ready, strict=True)]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from prognet.errors import FrozenColumnError
+from prognet.errors import DivergedError, FrozenColumnError
 from prognet.evaluation.checks import schedule_of
 from prognet.evaluation.costs import forward_flops, peak_memory, reset_peak_memory, stored_bytes
 from prognet.results import Floats, RunResult, StepCost, to_json
@@ -31,7 +31,7 @@ def take_step(learner: Strategy, stream: Stream, group: Sequence[int], result: R
         The result with one more row.
 
     Raises:
-        DivergedError: when a loss is not finite.
+        DivergedError: when a loss, a parameter or an output is not finite.
         FrozenColumnError: when a frozen part has changed.
     """
     session = learner.current_session()
@@ -42,6 +42,7 @@ def take_step(learner: Strategy, stream: Stream, group: Sequence[int], result: R
     started = perf_counter()
     learned = {label for step in (*result.schedule, group) for label in step}
     metrics = evaluate(learner, stream, sorted(learned), session)
+    session.agree(learner, [metrics, learner.choices[n_choices:]])
     digests = _unchanged(result, learner)
     cost = StepCost(
         parameters=count_parameters(learner),
@@ -92,6 +93,9 @@ def evaluate(
 
     Returns:
         By name of the metric, one value for each task of the stream, NaN for those not learned or without it.
+
+    Raises:
+        DivergedError: when an output is NaN; the largest of such outputs would be class 0.
     """
     rows: dict[str, list[float]] = {}
     with evaluating(learner), computing(session):
@@ -100,6 +104,11 @@ def evaluate(
             outputs = outputs_of(
                 learner.predict, task, task.test, session.device, session.measurement.evaluation_batch_size
             )
+            if bool(outputs.isnan().any()):
+                raise DivergedError(
+                    f"outputs for task {label}: required numbers, found NaN in {int(outputs.isnan().sum())} of "
+                    f"{outputs.numel()} after the training of tasks up to {max(learned)}; no accuracy is booked for it."
+                )
             for name, value in task.objective.metrics(outputs, task.test.y).items():
                 rows.setdefault(name, [nan] * len(stream))[label] = value
     return rows

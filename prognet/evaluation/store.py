@@ -5,27 +5,31 @@ After every step of the schedule the tensors are written first, then `progress.n
 kill at any moment leaves the last finished step, of all of them the same.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
-from prognet.engine.checkpoint import load_module, save_module
+from prognet.engine.checkpoint import load_module, read_whole, save_module
 from prognet.engine.digest import tensors_of
 from prognet.engine.evidence import Evidence, read_evidence, write_evidence
-from prognet.errors import RunFolderError, UnwritableError
+from prognet.errors import CheckpointError, JSONValueError, RunFolderError, UnwritableError
 from prognet.evaluation.recording import record
-from prognet.files import read_json, write_json
+from prognet.files import read_json, remove_file, remove_leftovers, write_json
 from prognet.results import RESULT_FILE, RunResult, result_from_json, result_to_json
 from prognet.strategies.base import Strategy
 
 PROGRESS_FILE = "progress.json"
 NEXT_FILE = "progress.next.json"
-SCHEMA, VERSION = "prognet.progress", 2
+ERROR_FILE = "error.txt"
+SCHEMA, VERSION = "prognet.progress", 3
 
-_FIXED = ("prognet", "torch", "device", "together")
+T = TypeVar("T")
+
+_FIXED = ("prognet", "torch", "device", "together", "processes")
 """What must not change in the middle of a run, or it would not end as an undisturbed one."""
 
 
@@ -55,6 +59,7 @@ class RunStore:
         Raises:
             RunFolderError: when the file cannot be read.
         """
+        self.kept()  # one that cannot be read must not be passed over
         return self._read(PROGRESS_FILE)
 
     def kept(self) -> RunResult | None:
@@ -69,29 +74,42 @@ class RunStore:
         path = self.folder / name
         if not path.exists():
             return None
-        document = read_json(path, SCHEMA, VERSION)
         try:
-            return result_from_json(document)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise RunFolderError(
-                f"{path}: required the progress of a run, found {type(error).__name__}: {error}; remove the run's "
-                "folder to begin it again."
-            ) from error
+            return result_from_json(read_json(path, SCHEMA, VERSION, remedy=self._remedy))
+        except JSONValueError as error:
+            raise RunFolderError(f"{path}: {error}; {self._remedy}.") from error
 
-    def keep(self, learner: Strategy, gates: nn.Module, result: RunResult) -> None:
+    @property
+    def _remedy(self) -> str:
+        return f"remove the folder {self.folder} and run the same command again"
+
+    def keep(self, learner: Strategy, gates: nn.Module, result: RunResult) -> RunResult:
         """Stores a finished step beside the one before: the tensors, then what was measured.
+
+        Args:
+            learner: as it is after the step.
+            gates: the same.
+            result: with the step as its last one; with one of the steps before, it is that which was kept of it.
+
+        Returns:
+            The result, with the SHA-256 of the files that were written.
 
         Raises:
             RunFolderError: when a file cannot be written; the step before is still there.
             CheckpointError: when the proof of the step before is missing or damaged.
             FrozenColumnError: when a frozen column says something else than when it was frozen.
         """
-        before = read_evidence(self.proof_of(result, 1)) if len(result.schedule) > 1 else Evidence()
-        write_evidence(self.proof_of(result), record(learner, before))
-        save_module(learner, self.weights_of(result))
+        first, old, proof = len(result.schedule) == 1, self.proof_of(result, 1), self.proof_of(result)
+        before = Evidence() if first else self._checked(read_evidence, old, result)
+        # what an earlier attempt at this step kept names files that are about to change
+        remove_file(self.folder / NEXT_FILE)
+        files = {proof.name: write_evidence(proof, record(learner, before))}
+        files[self.weights_of(result).name] = save_module(learner, self.weights_of(result))
         if _has_tensors(gates):
-            save_module(gates, self.gates_of(result))
+            files[self.gates_of(result).name] = save_module(gates, self.gates_of(result))
+        result = replace(result, files=files)
         write_json(self.folder / NEXT_FILE, SCHEMA, VERSION, result_to_json(result))
+        return result
 
     def commit(self, result: RunResult) -> None:
         """Makes the step that was kept the one to go on from; then the tensors of the step before go.
@@ -109,8 +127,22 @@ class RunStore:
             RunFolderError: when it cannot be written.
         """
         result.save(self.folder)
-        (self.folder / PROGRESS_FILE).unlink(missing_ok=True)
-        self._remove_other_weights(result)  # a kill may have left some
+        self.tidy(result)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the run is finished, and nothing is left of the work on it."""
+        return (self.folder / RESULT_FILE).exists() and not (self.folder / PROGRESS_FILE).exists()
+
+    def tidy(self, result: RunResult) -> None:
+        """Removes what is left of the work on a finished run, by kills or by an attempt that failed.
+
+        Raises:
+            UnwritableError: when the folder cannot be written.
+        """
+        self._remove_other_weights(result)
+        for name in (NEXT_FILE, ERROR_FILE, PROGRESS_FILE):  # the last one says that there is something to remove
+            remove_file(self.folder / name)
 
     def promote(self) -> None:
         """Makes the step that was kept the one to go on from.
@@ -133,7 +165,7 @@ class RunStore:
         Raises:
             CheckpointError: when they are missing, damaged, or do not fit.
         """
-        load_module(learner, self.weights_of(result))
+        self._checked(partial(load_module, learner), self.weights_of(result), result)
 
     def load_gates(self, gates: nn.Module, result: RunResult) -> None:
         """Fills rebuilt gates with the tensors that belong to `result`.
@@ -142,7 +174,36 @@ class RunStore:
             CheckpointError: when they are missing, damaged, or do not fit.
         """
         if _has_tensors(gates):
-            load_module(gates, self.gates_of(result))
+            self._checked(partial(load_module, gates), self.gates_of(result), result)
+
+    def load_proof(self, result: RunResult) -> Evidence:
+        """What frozen columns said after the steps of `result`, and the fingerprints of all tensors.
+
+        Raises:
+            CheckpointError: when the file is missing or damaged.
+        """
+        return self._checked(read_evidence, self.proof_of(result), result)
+
+    def check_files(self, result: RunResult) -> None:
+        """Compares every file of tensors that belongs to `result` with the SHA-256 that was recorded.
+
+        Raises:
+            CheckpointError: when one is missing or another one.
+        """
+        for name in result.files:
+            self._checked(read_whole, self.folder / name, result)
+
+    def _checked(self, read: Callable[[Path, str], T], path: Path, result: RunResult) -> T:
+        """What `read` makes of a file and its recorded SHA-256; the message of an error says what to do."""
+        if path.name not in result.files:
+            raise CheckpointError(
+                f"{self.folder}: files: required the SHA-256 of {path.name}, found {sorted(result.files)}; "
+                f"{self._remedy}."
+            )
+        try:
+            return read(path, result.files[path.name])
+        except CheckpointError as error:
+            raise CheckpointError(f"{str(error).rstrip('.')}; {self._remedy}.") from error
 
     def weights_of(self, result: RunResult) -> Path:
         """The file with the tensors after the steps of `result`."""
@@ -160,7 +221,7 @@ class RunStore:
         for kind in ("state", "gates", "proof"):
             for path in self.folder.glob(f"{kind}-*.safetensors"):
                 if path not in (self.weights_of(result), self.gates_of(result), self.proof_of(result)):
-                    path.unlink(missing_ok=True)
+                    remove_file(path)
 
 
 def settle(stores: Sequence[RunStore]) -> None:
@@ -172,12 +233,27 @@ def settle(stores: Sequence[RunStore]) -> None:
         RunFolderError: when a file cannot be read.
         UnwritableError: when a folder cannot be written.
     """
+    for store in stores:
+        remove_leftovers(store.folder)
+    stores = readable(stores)
     done = [_steps(store.finished() or store.progress()) for store in stores]
     kept = [max(steps, _steps(store.kept())) for store, steps in zip(stores, done, strict=True)]
     last = kept[0] if len(set(kept)) == 1 else max(done, default=0)
     for store, steps, further in zip(stores, done, kept, strict=True):
         if steps < further == last:
             store.promote()
+
+
+def readable(stores: Sequence[RunStore]) -> list[RunStore]:
+    """The runs whose records can be read; the others are refused by name when they are carried out."""
+    return [store for store in stores if _is_readable(store)]
+
+
+def _is_readable(store: RunStore) -> bool:
+    try:
+        return (store.finished(), store.progress(), store.kept()) is not None
+    except RunFolderError:
+        return False
 
 
 def _steps(result: RunResult | None) -> int:

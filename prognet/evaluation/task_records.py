@@ -1,15 +1,16 @@
 """How the tasks of a stored run are related and how their classes lie in its columns, written beside it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from prognet.analysed import Look
+from prognet.analysed import ANALYSIS_FILE, Look, read_analysis
 from prognet.analysis.geometry import column_geometry
 from prognet.config import Execution, Measurement
+from prognet.documents import record_from
 from prognet.evaluation.gains import Gains, measure_gains
 from prognet.evaluation.looking import drawn
 from prognet.evaluation.observer import Observer
@@ -51,6 +52,22 @@ def described(place: Path, look: Look, digests: Mapping[str, str]) -> bool:
     )
 
 
+def check_records(place: Path) -> None:
+    """Reads what an analysis left beside a run.
+
+    Raises:
+        RunFolderError: when one of its files is damaged.
+    """
+    readers: Mapping[str, Callable[[Path], object]] = {
+        ANALYSIS_FILE: read_analysis,
+        RELATEDNESS_FILE: read_relatedness,
+        GEOMETRY_FILE: read_geometry,
+    }
+    for name, read in readers.items():
+        if (place / name).exists():
+            read(place)
+
+
 def gains_to_measure(result: RunResult, look: Look) -> int:
     """The columns that are trained for the gains of one run, at most."""
     return result.n_tasks * (result.n_tasks + 1) // 2 - 1 if look.pairs.gains else 0
@@ -84,9 +101,9 @@ def record_tasks(
     gains = Gains(np.full(len(tasks), np.nan), np.full((len(tasks), len(tasks)), np.nan))
     if look.pairs.gains:
         session = Session(
-            training=training_from(result.config["training"]),
+            training=training_from(result.config.get("training"), "config.training"),
             measurement=Measurement(),
-            execution=Execution(**result.config["execution"]),
+            execution=record_from(Execution, result.config.get("execution"), "config.execution", partial=True),
             seed=result.seed,
             device=device,
         )

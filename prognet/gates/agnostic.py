@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from prognet.errors import UnlearnedTaskError
 from prognet.gates.base import Gate
 from prognet.streams.task import Task
 from prognet.training import Predict
@@ -37,6 +38,7 @@ class TaskAgnostic:
         """
         self.predict, self.gate, self.seed, self.device = predict, gate, seed, torch.device(device)
         self.classes: dict[int, tuple[str, ...]] = {}
+        self.shapes: dict[int, tuple[int, ...]] = {}
 
     def add(self, tasks: Sequence[Task]) -> "TaskAgnostic":
         """Adds tasks that the learner has learned; the gate sees their training inputs. Returns itself.
@@ -46,23 +48,29 @@ class TaskAgnostic:
         """
         for task in tasks:
             self.gate.learn(task, self.seed, self.device)
-            self.classes[task.label] = task.classes
+            self.classes[task.label], self.shapes[task.label] = task.classes, task.input_shape
         return self
 
     @torch.no_grad()
     def choose(self, x: Tensor) -> Choice:
-        """The task and the class of each input.
+        """The task and the class of each input: of those tasks whose inputs have the shape of x.
 
         Args:
             x: inputs as the networks see them, `task.normalisation(task.test.x)`: (B, *input_shape), float32.
 
         Raises:
-            UnlearnedTaskError: when no task has been added.
+            UnlearnedTaskError: when no task has been added, or none with inputs of this shape.
         """
-        outputs = {label: self.predict(x.clone(), label) for label in self.classes}
+        alike = [label for label, shape in self.shapes.items() if shape == tuple(x.shape[1:])]
+        if self.shapes and not alike:
+            raise UnlearnedTaskError(
+                f"x: required inputs of a shape that an added task has, {self.shapes}, found {tuple(x.shape[1:])}; add "
+                "a task with such inputs first."
+            )
+        outputs = {label: self.predict(x.clone(), label) for label in alike}
         chosen = self.gate.choose(x, outputs)  # (B,)
-        best = torch.stack([outputs[label].argmax(dim=1) for label in self.classes], dim=1)  # (B, T)
-        column = torch.stack([chosen == label for label in self.classes], dim=1)  # (B, T), one True in each row
+        best = torch.stack([outputs[label].argmax(dim=1) for label in alike], dim=1)  # (B, T)
+        column = torch.stack([chosen == label for label in alike], dim=1)  # (B, T), one True in each row
         classes = best[column]  # (B,)
         pairs = zip(chosen.tolist(), classes.tolist(), strict=True)
         return Choice(chosen, classes, tuple(self.classes[label][index] for label, index in pairs))

@@ -26,9 +26,9 @@ class AutoEncoderGate(Gate):
     a sigmoid, and the cross-entropy of the reconstruction is both loss and error. Errors of different auto-encoders can
     be compared only on one scale, so all of them share one standardisation, for which the paper takes the statistics of
     ImageNet: here it is one mean and one deviation over all values of the training inputs of the first task, which
-    later tasks do not change. Features of unlike scales should have been brought to one before, as for any network. A
-    task's auto-encoder is trained when the task has been learned, by Adam on batches drawn with replacement, and
-    frozen.
+    later tasks do not change; where inputs differ in shape, of the first task of each shape. Features of unlike scales
+    should have been brought to one before, as for any network. A task's auto-encoder is trained when the task has been
+    learned, by Adam on batches drawn with replacement, and frozen.
 
     Raises:
         ConfigError: when an argument is out of its range.
@@ -55,6 +55,7 @@ class AutoEncoderGate(Gate):
             raise ConfigError(f"lr: required a number between 0 and 1, found {lr!r}.")
         self.units, self.updates, self.batch_size, self.lr = units, updates, batch_size, lr
         self.coders = nn.ModuleDict()
+        self._first_shape: tuple[int, ...] | None = None
 
     def learn(self, task: Task, seed: int, device: torch.device) -> None:
         """Trains an auto-encoder on the training inputs of the task.
@@ -65,7 +66,9 @@ class AutoEncoderGate(Gate):
         key = str(task.label)
         if key in self.coders:
             raise ConfigError(f"task: required a new one, found task {task.label}, whose auto-encoder is frozen.")
-        if not len(self.coders):
+        if self._first_shape is None:
+            self._first_shape = task.input_shape
+        if not hasattr(self, self._scale_names(task.input_shape)[0]):
             self._standardise_by(task, device)
         n_values = prod(task.input_shape)
         with seeded(derive_seed(seed, task.label, "auto-encoder"), device):
@@ -96,20 +99,27 @@ class AutoEncoderGate(Gate):
             raise ConfigError(f"units: required fewer than the {n_values} values of an input, found {self.units}.")
         return self.units
 
+    def _scale_names(self, shape: tuple[int, ...]) -> tuple[str, str]:
+        """What the buffers of mean and deviation are called for inputs of a shape."""
+        own = "" if shape == self._first_shape else f"_{'x'.join(map(str, shape))}"
+        return f"mean{own}", f"std{own}"
+
     def _standardise_by(self, task: Task, device: torch.device) -> None:
         """Notes mean and deviation of all values of the task's training inputs; the deviation of a constant is 1."""
+        mean_name, std_name = self._scale_names(task.input_shape)
         total = torch.zeros(2, dtype=torch.float64)
         for chunk in torch.split(task.train.x, _CHUNK):
             x = task.normalisation(chunk).double()
             total += torch.stack([x.sum(), (x * x).sum()]).cpu()
         mean, square = total / max(1, task.train.x.numel())
         std = (square - mean * mean).clamp(min=0).sqrt()
-        self.register_buffer("mean", mean.float().to(device))
-        self.register_buffer("std", torch.where(std > 0, std, 1.0).float().to(device))
+        self.register_buffer(mean_name, mean.float().to(device))
+        self.register_buffer(std_name, torch.where(std > 0, std, 1.0).float().to(device))
 
     def _prepared(self, x: Tensor) -> Tensor:
         """(B, *input_shape) -> (B, n_values), standardised and squashed to (0, 1)."""
-        return torch.sigmoid((x - self.mean) / self.std).flatten(1)
+        mean, std = (getattr(self, name) for name in self._scale_names(tuple(x.shape[1:])))
+        return torch.sigmoid((x - mean) / std).flatten(1)
 
     def _train(self, coder: nn.Module, task: Task, device: torch.device) -> None:
         data = task.train.x.to(device)

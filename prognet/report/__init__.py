@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from prognet.report.comparison import Comparison, compare
+from prognet.report.damage import damaged_files
 from prognet.report.plots import draw
 from prognet.report.rows import make_tables
 from prognet.report.table import Column, Table, to_csv, to_latex, to_markdown
@@ -21,6 +22,7 @@ __all__ = [
     "Comparison",
     "Table",
     "compare",
+    "damaged_files",
     "figures",
     "tables",
     "to_csv",

@@ -9,6 +9,7 @@ from prognet.report.facts import differing_settings
 from prognet.report.frozen import count
 from prognet.report.gates import gate_notes
 from prognet.report.grid import CUMULATIVE, INDEPENDENT, JOINT, PROGRESSIVE, WIDE, Grid, is_drawn
+from prognet.report.inputs import input_notes
 from prognet.report.kinds import kind_notes
 from prognet.report.measures import ACCURACY
 from prognet.report.units import LOSS, PERCENT, POINTS, PROBABILITY, Unit
@@ -54,6 +55,7 @@ def notes(comparison: Comparison) -> tuple[str, ...]:
         found.append("Not all rows were run with the same settings; the list under “What was run” says which differ.")
     found += [
         *kind_notes(comparison),
+        *input_notes(comparison),
         *gate_notes(comparison),
         "Intervals and p values are of single comparisons; only the column “p, Holm” accounts for their number, within "
         "its own table. An interval that contains zero shows no difference, and does not show that there is none.",

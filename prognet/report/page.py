@@ -48,6 +48,7 @@ def render_page(
     manifest: Manifest,
     reliance: Sequence[ReliancePlot] = (),
     sections: Sequence[Section] = (),
+    damaged: Mapping[str, str] | None = None,
 ) -> str:
     """The page as HTML; everything that comes from the runs is escaped.
 
@@ -58,6 +59,7 @@ def render_page(
         manifest: of the folder, empty when the results were made by library use.
         reliance: the figures of `prognet analyse`, if it was run.
         sections: further ones, with their figures and the names of their tables.
+        damaged: what was left out since it cannot be read, with the reason.
     """
     from jinja2 import Environment, StrictUndefined
 
@@ -78,6 +80,7 @@ def render_page(
         tasks=grid.first(grid.strategies[0]).tasks,
         unavailable=manifest.get("unavailable") or {},
         failed=manifest.get("failed") or {},
+        damaged=damaged or {},
         alarms=alarms(comparison),
         findings=findings(comparison),
         notes=notes(comparison),

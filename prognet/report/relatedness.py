@@ -44,7 +44,7 @@ class Relatedness:
 
 
 def read_records(
-    folder: Path, comparison: Comparison, file: str, read: Callable[[Path], Record]
+    folder: Path, comparison: Comparison, file: str, read: Callable[[Path], Record], unread: frozenset[Path]
 ) -> dict[str, dict[Key, Record]]:
     """The records of one kind below a run folder, by strategy in the order of the report's rows, and by run.
 
@@ -52,7 +52,7 @@ def read_records(
         RunFolderError: when one is damaged, or belongs to another run than the one beside it.
     """
     found: dict[str, dict[Key, Record]] = {}
-    for path in sorted(folder.rglob(file)):
+    for path in sorted({*folder.rglob(file)} - unread):
         record = read(path.parent)
         run = comparison.grid.runs.get(record.strategy, {}).get((record.order, record.seed))
         if run is None or dict(run.digests[-1]) != dict(record.digests):
@@ -71,23 +71,27 @@ def read_records(
     return {name: found[name] for name in comparison.names if name in found}
 
 
-def read_relatednesses(folder: Path, comparison: Comparison) -> tuple[Relatedness, ...]:
-    """What is known of pairs of tasks below a run folder, one for each strategy.
+def read_relatednesses(
+    folder: Path, comparison: Comparison, unread: frozenset[Path] = frozenset()
+) -> tuple[Relatedness, ...]:
+    """What is known of pairs of tasks below a run folder, one for each strategy; the files `unread` are passed over.
 
     Raises:
         RunFolderError: as `read_records`.
     """
-    records = read_records(folder, comparison, RELATEDNESS_FILE, read_relatedness)
+    records = read_records(folder, comparison, RELATEDNESS_FILE, read_relatedness, unread)
     return tuple(make_relatedness(name, found) for name, found in records.items())
 
 
-def read_geometries(folder: Path, comparison: Comparison) -> dict[str, dict[Key, RunGeometry]]:
-    """What is known of the classes below a run folder, by strategy and run.
+def read_geometries(
+    folder: Path, comparison: Comparison, unread: frozenset[Path] = frozenset()
+) -> dict[str, dict[Key, RunGeometry]]:
+    """What is known of the classes below a run folder, by strategy and run; the files `unread` are passed over.
 
     Raises:
         RunFolderError: as `read_records`.
     """
-    return read_records(folder, comparison, GEOMETRY_FILE, read_geometry)
+    return read_records(folder, comparison, GEOMETRY_FILE, read_geometry, unread)
 
 
 def make_relatedness(strategy: str, records: Mapping[Key, RunRelatedness]) -> Relatedness:

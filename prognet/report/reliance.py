@@ -60,15 +60,20 @@ class Reliance:
     """What stood in for a source: "mean" or "zero"."""
 
 
-def read_reliances(folder: Path, comparison: Comparison) -> tuple[Reliance, ...]:
+def read_reliances(folder: Path, comparison: Comparison, unread: frozenset[Path] = frozenset()) -> tuple[Reliance, ...]:
     """What was analysed below a run folder, one for each strategy, in the order of the report's rows.
+
+    Args:
+        folder: of the runs.
+        comparison: of their results.
+        unread: files to pass over.
 
     Raises:
         RunFolderError: when an analysis is damaged, belongs to another run than the one beside it, or when the analyses
             of one strategy were made with different settings.
     """
     found: dict[str, dict[Key, RunAnalysis]] = {}
-    for path in sorted(folder.rglob(ANALYSIS_FILE)):
+    for path in sorted({*folder.rglob(ANALYSIS_FILE)} - unread):
         analysis = read_analysis(path.parent)
         run = comparison.grid.runs.get(analysis.strategy, {}).get((analysis.order, analysis.seed))
         if run is None or dict(run.digests[-1]) != dict(analysis.digests):

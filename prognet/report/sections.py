@@ -27,8 +27,8 @@ class Section:
     """By name, which is also the name of their files."""
 
 
-def make_sections(folder: Path, comparison: Comparison) -> tuple[Section, ...]:
-    """The sections for which there is something, in their order on the page.
+def make_sections(folder: Path, comparison: Comparison, unread: frozenset[Path] = frozenset()) -> tuple[Section, ...]:
+    """The sections for which there is something, in their order on the page; the files `unread` are passed over.
 
     Raises:
         RunFolderError: when a record below the folder is damaged, or belongs to another run.
@@ -38,8 +38,8 @@ def make_sections(folder: Path, comparison: Comparison) -> tuple[Section, ...]:
         for section in (
             _leaderboard(comparison),
             _negative(comparison),
-            _relatedness(folder, comparison),
-            _geometry(folder, comparison),
+            _relatedness(folder, comparison, unread),
+            _geometry(folder, comparison, unread),
         )
         if section is not None
     )
@@ -61,8 +61,8 @@ def _negative(comparison: Comparison) -> Section | None:
     return Section("alone", "Against learning alone", "Against alone", negative_plots(found), tables)
 
 
-def _relatedness(folder: Path, comparison: Comparison) -> Section | None:
-    found = read_relatednesses(folder, comparison)
+def _relatedness(folder: Path, comparison: Comparison, unread: frozenset[Path]) -> Section | None:
+    found = read_relatednesses(folder, comparison, unread)
     if not found:
         return None
     tables = {"ranking": ranking_table(found)} if any(one.ranking for one in found) else {}
@@ -70,8 +70,8 @@ def _relatedness(folder: Path, comparison: Comparison) -> Section | None:
     return Section("relatedness", "How tasks are related", "Relatedness", relatedness_plots(found), tables)
 
 
-def _geometry(folder: Path, comparison: Comparison) -> Section | None:
-    found = make_shapes(read_geometries(folder, comparison))
+def _geometry(folder: Path, comparison: Comparison, unread: frozenset[Path]) -> Section | None:
+    found = make_shapes(read_geometries(folder, comparison, unread))
     if not found:
         return None
     tables = {"geometry": geometry_table(found)}

@@ -12,6 +12,8 @@ from prognet.statistics import Interval
 Value = str | float | Interval
 """A cell: text, a number, or a mean with its interval, in fractions and other plain units; NaN where undefined."""
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""With these a spreadsheet begins a formula; a name that begins so is written behind an apostrophe."""
 _LATEX = str.maketrans(
     {
         "\\": r"\textbackslash{}",
@@ -129,7 +131,7 @@ def _csv_cells(value: Value, width: int) -> list[str | float]:
 
 def _csv_cell(value: str | float) -> str | float:
     if isinstance(value, str):
-        return value
+        return f"'{value}" if value.startswith(_FORMULA) else value
     return "" if isnan(value) else int(value) if value.is_integer() else value
 
 
@@ -138,11 +140,11 @@ def _markdown_row(cells: Sequence[str]) -> str:
 
 
 def _markdown(text: str) -> str:
-    plain = " ".join(text.split("\n"))
+    plain = " ".join(text.splitlines())
     for mark in "\\`*_[]<>|":
         plain = plain.replace(mark, f"\\{mark}")
     return plain
 
 
 def _latex_row(cells: Sequence[str]) -> str:
-    return " & ".join(cell.translate(_LATEX) for cell in cells) + r" \\"
+    return " & ".join(" ".join(cell.splitlines()).translate(_LATEX) for cell in cells) + r" \\"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from prognet.engine.digest import module_digest
 from prognet.errors import ConfigError, UnlearnedTaskError
 from prognet.seeds import derive_seed
-from prognet.strategies.base import Backbone, Strategy, example_of, single
+from prognet.strategies.base import Backbone, Strategy, example_of, require_one_input, single
 from prognet.strategies.heads import SharedTrunk
 from prognet.streams.task import Task
 from prognet.training import Penalised, Procedure, evaluating, seeded
@@ -64,6 +64,10 @@ class FeatureAlignment(Strategy):
         self.schedule = "sequential" if source == "frozen" else "joint"
         self.networks = nn.ModuleDict()
         """By task label, a trunk with one head."""
+
+    def prepare(self, tasks: Sequence[Task]) -> None:
+        if self.weight:
+            require_one_input(tasks, self)
 
     def learn(self, tasks: Sequence[Task]) -> None:
         if self.source == "frozen":

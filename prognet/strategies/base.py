@@ -35,6 +35,8 @@ class Strategy(nn.Module, ABC):
     resumable: ClassVar[bool] = True
     """Whether all that it needs for the next task lies in its parameters and buffers, so that a run that was killed can
     go on; otherwise such a run begins again from its first task."""
+    shareable: ClassVar[bool] = True
+    """Whether several processes can share its batches; not where updates are taken by others than `fit`."""
 
     def __init__(self, backbone: Backbone, name: str) -> None:
         """A strategy that has learned nothing yet.
@@ -177,6 +179,22 @@ def single(tasks: Sequence[Task], strategy: Strategy) -> Task:
     if len(tasks) != 1:
         raise ConfigError(f"tasks: required one task a step for {strategy.name!r}, found {len(tasks)}.")
     return tasks[0]
+
+
+def require_one_input(tasks: Sequence[Task], strategy: Strategy) -> None:
+    """Refuses tasks whose inputs differ in shape, for a strategy whose tasks share layers that read the input.
+
+    Raises:
+        ConfigError: when they do; the message names the first two.
+    """
+    for task in tasks[1:]:
+        if task.input_shape != tasks[0].input_shape:
+            raise ConfigError(
+                f"tasks: required inputs of one shape for {strategy.name!r}, found {tasks[0].input_shape} in task "
+                f"{tasks[0].label} ({tasks[0].name!r}) and {task.input_shape} in task {task.label} ({task.name!r}); "
+                "bring them to one shape, or take a strategy in which such tasks have layers of their own: "
+                "independent, progressive, copytune, multitask-stems, multitask-soft."
+            )
 
 
 def example_of(task: Task) -> Tensor:

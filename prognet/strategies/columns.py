@@ -31,6 +31,8 @@ class TaskColumns(nn.Module):
     ) -> None:
         """Adds a column for the task, trains it with `fit`, and freezes it.
 
+        Without `sources` it reads all columns that see inputs of the task's shape.
+
         Raises:
             ConfigError: when the task has a column already.
             SiteError: when the backbone does not fit the columns there are.
@@ -51,6 +53,7 @@ class TaskColumns(nn.Module):
         self, backbone: nn.Module, task: Task, sites: Sequence[str] | None = None, sources: Sequence[int] | None = None
     ) -> int:
         """Adds a column that no task owns, and returns its index."""
+        sources = self.network.alike(task.input_shape) if sources is None else sources
         return self.network.add_column(backbone, example_of(task), sites, sources=sources)
 
     @property

@@ -10,7 +10,7 @@ from prognet.engine.digest import module_digest
 from prognet.engine.low_rank import LowRank
 from prognet.engine.stages import Stage, stages_of
 from prognet.seeds import derive_seed
-from prognet.strategies.base import Backbone, Strategy, example_of, single
+from prognet.strategies.base import Backbone, Strategy, example_of, require_one_input, single
 from prognet.strategies.finetune_negatives import KeptInputs
 from prognet.strategies.finetune_objective import softened
 from prognet.strategies.finetune_recipe import FineTuning
@@ -45,6 +45,9 @@ class FineTune(Strategy):
         self.adapters = nn.ModuleDict()
         """Those that tasks keep, by label."""
         self.kept: KeptInputs | None = None
+
+    def prepare(self, tasks: Sequence[Task]) -> None:
+        require_one_input(tasks, self)
 
     def learn(self, tasks: Sequence[Task]) -> None:
         task = single(tasks, self)
@@ -124,6 +127,9 @@ class HeadOnly(Strategy):
         """The arguments of `FineTune`, without a recipe."""
         super().__init__(backbone, name)
         self.shared = SharedTrunk()
+
+    def prepare(self, tasks: Sequence[Task]) -> None:
+        require_one_input(tasks, self)
 
     def learn(self, tasks: Sequence[Task]) -> None:
         task = single(tasks, self)

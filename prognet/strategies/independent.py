@@ -10,7 +10,7 @@ from prognet.backbones import accepts_width
 from prognet.engine import Adapter, MLPAdapter, Sites
 from prognet.errors import ControlUnavailableError
 from prognet.seeds import derive_seed
-from prognet.strategies.base import Backbone, Strategy, example_of, network_for, single
+from prognet.strategies.base import Backbone, Strategy, network_for, single
 from prognet.strategies.columns import TaskColumns
 from prognet.streams.task import Task
 from prognet.training import count_parameters, seeded
@@ -118,7 +118,7 @@ def column_parameters(
     columns = TaskColumns(adapter)
     with torch.device("meta"):
         for task in tasks:
-            k = columns.network.add_column(network_for(backbone, task), example_of(task), sites)
+            k = columns.add(network_for(backbone, task), task, sites)
     return count_parameters(columns.network.column(k))
 
 

@@ -19,9 +19,16 @@ from prognet.strategies.start import Start, begin
 from prognet.streams.task import Task
 from prognet.training import count_parameters, seeded
 
+OTHER_INPUTS = "other_inputs"
+"""Among the choices of a step: the columns that a new one does not read, since they see inputs of another shape."""
+
 
 class Progressive(Strategy):
-    """A progressive network: a new column for every task, which reads the frozen ones (Rusu et al. 2016)."""
+    """A progressive network: a new column for every task, which reads the frozen ones (Rusu et al. 2016).
+
+    A column reads those that see inputs of its own shape, since all of them are run on its task's samples; others are
+    left out, as the choices of the step tell, and a column that finds none of its shape begins without laterals.
+    """
 
     kind = "Progressive"
 
@@ -116,13 +123,16 @@ class Progressive(Strategy):
             note=self.records.append,
         )
 
+        apart = [index for index in range(len(network)) if index not in situation.columns]
+
         def decide() -> dict[str, Any]:
             evidence = sources.evidence(situation)
-            return {"sources": selected(sources, evidence, network), "evidence": evidence}
+            chosen = selected(sources, evidence, network, situation.columns)
+            return {"sources": chosen, "evidence": evidence, **({OTHER_INPUTS: apart} if apart else {})}
 
         if not len(network):
             return ()
-        ranked: Sequence[int] = (self.choose(decide) if sources.from_data else decide())["sources"]
+        ranked: Sequence[int] = (self.choose(decide) if sources.from_data or apart else decide())["sources"]
         return ranked
 
     def _allowance(self, task: Task) -> int | None:
@@ -179,9 +189,11 @@ class ProgressiveRandom(Strategy):
         if self._previous is not None:
             stand_in = self.build(self._previous, "random column")
             self._random.append(self.columns.add(stand_in, self._previous, self.sites, sources=()))
+        alike = self.columns.network.alike(task.input_shape)
+        read = [index for index in self._random if index in alike]
         backbone = self.build(task)
         with seeded(derive_seed(session.seed, task.label, "adapters"), session.device):
-            self.columns.learn(task, backbone, lambda column: self._train(column, task), self.sites, self._random)
+            self.columns.learn(task, backbone, lambda column: self._train(column, task), self.sites, read)
         self._previous = task.outline()
 
     def predict(self, x: Tensor, task_label: int) -> Tensor:

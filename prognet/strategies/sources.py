@@ -44,6 +44,11 @@ class Situation:
     note: Callable[[FitRecord], None]
     """Told what a trial cost."""
 
+    @property
+    def columns(self) -> tuple[int, ...]:
+        """The columns that can be read: those that see inputs of the task's shape."""
+        return self.network.alike(self.task.input_shape)
+
 
 class Sources(Specification, ABC):
     """A frozen specification of the columns that a new one reads."""
@@ -57,7 +62,7 @@ class Sources(Specification, ABC):
 
     @abstractmethod
     def evidence(self, situation: Situation) -> list[float]:
-        """How much speaks for each column of the network, by index; more is better."""
+        """How much speaks for each of `situation.columns`, in their order; more is better."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,7 @@ class AllSources(Sources):
 
     def evidence(self, situation: Situation) -> list[float]:
         """The latest first; it matters where a budget leaves some out."""
-        return [float(index) for index in range(len(situation.network))]
+        return [float(index) for index in situation.columns]
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ class LastSources(Sources):
 
     def evidence(self, situation: Situation) -> list[float]:
         """The latest first."""
-        return [float(index) for index in range(len(situation.network))]
+        return [float(index) for index in situation.columns]
 
 
 @dataclass(frozen=True)
@@ -122,9 +127,9 @@ class TopSources(Sources):
     def evidence(self, situation: Situation) -> list[float]:
         """By `by`; the latest first where the task has too few samples, as in a rebuilt run, or no classes."""
         network, task, session = situation.network, situation.task, situation.session
-        every = range(len(network))
+        every = situation.columns
         judged = self.by == "afs" or isinstance(task.objective, Classification)
-        if not judged or len(task.train) < (LEAST if self.by == "cka" else 2):
+        if not every or not judged or len(task.train) < (LEAST if self.by == "cka" else 2):
             return [float(index) for index in every]
         x, y = training_part(task, session, self.samples)
         if self.by == "afs":
@@ -133,10 +138,19 @@ class TopSources(Sources):
         return estimates(network, every, x, y, task.n_classes, [self.by], batch_size=size)[self.by]
 
 
-def selected(sources: Sources, evidence: Sequence[float], network: ProgressiveNetwork) -> list[int]:
-    """The columns that are read, the best first, within the bounds; of two that are equal, the later one."""
+def selected(
+    sources: Sources, evidence: Sequence[float], network: ProgressiveNetwork, columns: Sequence[int]
+) -> list[int]:
+    """The columns that are read, the best first, within the bounds; of two that are equal, the later one.
+
+    Args:
+        sources: the bounds.
+        evidence: for each of `columns`, in their order.
+        network: holds the columns.
+        columns: those to choose from.
+    """
     found: list[int] = []
-    for index in sorted(range(len(evidence)), key=lambda index: (evidence[index], index), reverse=True):
+    for _, index in sorted(zip(evidence, columns, strict=True), reverse=True):
         if len(found) == sources.count:
             break
         if sources.closure is None or len(network.closure([*found, index])) <= sources.closure:
@@ -157,11 +171,10 @@ def _afs(situation: Situation, x: Tensor, updates: int) -> list[float]:
     network, task, session = situation.network, situation.task, situation.session
     trial = ProgressiveNetwork(network.adapter)
     trial.columns.extend(network.columns)
-    trial.input_shape = network.input_shape
     training = replace(session.training, updates=updates, first_updates=None, patience=None)
     quiet = replace(session.measurement, lca_updates=0, curve_points=0, curve_samples=1)
     with seeded(derive_seed(session.seed, task.label, "trial"), session.device):
-        k = trial.add_column(situation.build(), example_of(task), situation.sites)
+        k = trial.add_column(situation.build(), example_of(task), situation.sites, sources=situation.columns)
 
         def predict(x: Tensor, label: int) -> Tensor:
             out: Tensor = trial(x, column=k)
@@ -179,7 +192,7 @@ def _afs(situation: Situation, x: Tensor, updates: int) -> list[float]:
     with evaluating(trial):
         found = average_fisher_sensitivity(trial, k, x)
     shares = dict(zip(found.columns, found.shares.sum(axis=0).tolist(), strict=True))
-    return [shares[index] if shares[index] == shares[index] else 0.0 for index in range(len(network))]
+    return [shares[index] if shares[index] == shares[index] else 0.0 for index in situation.columns]
 
 
 def _check_bounds(sources: Sources) -> None:

@@ -141,7 +141,7 @@ def evidence_weight(cross_entropy: float, n_classes: int) -> float:
 
 
 def _alike(network: ProgressiveNetwork, k: int, task: Task) -> list[int]:
-    """The earlier columns whose trunk has the tensors of column k's own."""
+    """The earlier columns that see inputs of column k's shape, and whose trunk has the tensors of its own."""
     own = network.column(k).backbone
     head = _head_name(own, task)
     if head is None:
@@ -150,7 +150,8 @@ def _alike(network: ProgressiveNetwork, k: int, task: Task) -> list[int]:
     def shapes(backbone: nn.Module) -> list[tuple[str, torch.Size, torch.dtype]]:
         return [(name, t.shape, t.dtype) for name, t in tensors_of(backbone) if not _within(name, head)]
 
-    return [index for index in range(k) if shapes(network.column(index).backbone) == shapes(own)]
+    earlier = [index for index in network.alike(task.input_shape) if index < k]
+    return [index for index in earlier if shapes(network.column(index).backbone) == shapes(own)]
 
 
 def _head_name(backbone: nn.Module, task: Task) -> str | None:

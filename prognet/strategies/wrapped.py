@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from prognet.errors import ConfigError, unknown_name
-from prognet.strategies.base import Backbone, Strategy, example_of, single
+from prognet.strategies.base import Backbone, Strategy, example_of, require_one_input, single
 from prognet.strategies.driven import Agent, AvalancheRun, Method
 from prognet.strategies.heads import SharedTrunk
 from prognet.streams.objectives import Classification
@@ -44,6 +44,7 @@ class Wrapped(Strategy):
 
     kind = "Wrapped"
     resumable = False
+    shareable = False
 
     def __init__(
         self,
@@ -71,6 +72,9 @@ class Wrapped(Strategy):
         self.options = {**METHODS[method].defaults, **_checked(method, options or {})}
         self.shared = SharedTrunk()
         self._agent: Agent | None = None
+
+    def prepare(self, tasks: Sequence[Task]) -> None:
+        require_one_input(tasks, self)
 
     def learn(self, tasks: Sequence[Task]) -> None:
         task, session = single(tasks, self), self.current_session()

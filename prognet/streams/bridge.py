@@ -1,7 +1,7 @@
 """The one place that imports Avalanche for streams, and makes its benchmarks from tensors."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -27,12 +27,13 @@ def import_avalanche(module: str = "avalanche.benchmarks") -> Any:
 
 @dataclass(frozen=True, slots=True)
 class SampleTransform:
-    """A normalisation for the samples of an Avalanche dataset, which come one by one: (*input_shape) -> the same."""
+    """The normalisation of every input shape, for the samples of Avalanche datasets, which come one by one:
+    (*input_shape) -> the same."""
 
-    normalisation: Normalisation
+    normalisations: Mapping[tuple[int, ...], Normalisation]
 
     def __call__(self, x: Tensor) -> Tensor:
-        return self.normalisation(x.unsqueeze(0)).squeeze(0)
+        return self.normalisations[tuple(x.shape)](x.unsqueeze(0)).squeeze(0)
 
 
 def benchmark_of(tasks: Sequence[Task], heads: Heads) -> Any:
@@ -50,7 +51,7 @@ def benchmark_of(tasks: Sequence[Task], heads: Heads) -> Any:
                 f"task {task.label} ({task.name!r}): benchmark: required a classification, found "
                 f"{type(task.objective).__name__}; Avalanche's benchmarks hold one whole number for each sample."
             )
-    transform = _transform(tasks[0])
+    transform = _transform(tasks)
     streams: dict[str, Any] = {}
     if all(len(task.val) for task in tasks):
         streams = {
@@ -71,6 +72,6 @@ def _pair(samples: Samples) -> list[Tensor]:
     return [samples.x, samples.y]
 
 
-def _transform(task: Task) -> SampleTransform | None:
-    plain = task.train.x.dtype == torch.float32 and task.normalisation == Normalisation()
-    return None if plain else SampleTransform(task.normalisation)
+def _transform(tasks: Sequence[Task]) -> SampleTransform | None:
+    plain = all(task.train.x.dtype == torch.float32 and task.normalisation == Normalisation() for task in tasks)
+    return None if plain else SampleTransform({task.input_shape: task.normalisation for task in tasks})

@@ -29,8 +29,8 @@ def check_tasks(tasks: Sequence[Task], heads: Heads) -> None:
 
     Raises:
         ConfigError: when `heads` is not known.
-        StreamError: when the tasks are none, disagree in shape, type or normalisation, are not labelled by their
-            position, or hold data that cannot be learned from.
+        StreamError: when the tasks are none, are not labelled by their position, or hold data that cannot be learned
+            from; when tasks with inputs of one shape differ in type or normalisation, or tasks with one head in shape.
     """
     check_heads(heads)
     if not tasks:
@@ -41,8 +41,9 @@ def check_tasks(tasks: Sequence[Task], heads: Heads) -> None:
             _check_samples(task, split, getattr(task, split))
         _check_classes(task)
         _check_normalisation(task)
+    first_of = {task.input_shape: task for task in reversed(tasks)}
     for task in tasks[1:]:
-        _check_agreement(tasks[0], task)
+        _check_agreement(first_of[task.input_shape], task)
     if heads == "shared":
         _check_shared_head(tasks)
 
@@ -107,16 +108,24 @@ def _check_finite(task: Task, split: str, x: Tensor) -> None:
 
 
 def _check_agreement(first: Task, task: Task) -> None:
+    """Inputs of one shape are also shown to the networks of other tasks, so they have to be made alike."""
     mine, theirs = (f"{t.input_shape} {t.train.x.dtype}" for t in (task, first))
     if mine != theirs:
-        remedy = "resize, pad or convert so that all tasks have one input"
-        raise _error(task, "train.x", f"samples as in task 0, {theirs}", mine, remedy)
+        remedy = "convert so that all tasks with inputs of this shape have one type"
+        raise _error(task, "train.x", f"samples as in task {first.label}, {theirs}", mine, remedy)
     if task.normalisation != first.normalisation:
-        required = f"that of task 0, {first.normalisation}"
-        raise _error(task, "normalisation", required, task.normalisation, "use one normalisation for the whole stream")
+        required = f"that of task {first.label}, {first.normalisation}"
+        remedy = "use one normalisation for all tasks with inputs of this shape"
+        raise _error(task, "normalisation", required, task.normalisation, remedy)
 
 
 def _check_shared_head(tasks: Sequence[Task]) -> None:
+    shapes = [task.input_shape for task in tasks]
+    if len(set(shapes)) > 1:
+        raise StreamError(
+            f"heads: a shared head required inputs of one shape in every task, found {shapes}; "
+            'use heads="per-task", or resize or pad so that all tasks have one input.'
+        )
     counts = [task.n_classes for task in tasks]
     if len(set(counts)) > 1:
         raise StreamError(

@@ -1,5 +1,7 @@
 """A stream from images in folders: one folder a task, in it one folder a class."""
 
+import struct
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +19,8 @@ from prognet.streams.task import Normalisation, Samples, Task
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 
+_NO_IMAGE = (SyntaxError, TypeError, KeyError, IndexError, OverflowError, MemoryError, struct.error, zlib.error)
+"""What decoders of images raise beside their own errors."""
 _TEST_SEED = 0  # a constant, so that the test split is the same for every seed
 
 
@@ -55,7 +59,7 @@ def from_folder(
     settings = Settings(seed=seed, validation=validation, heads=heads)
     check_fraction("test", test)
     _check_image(size, channels)
-    if not Path(root).is_dir():
+    if not _is_folder(Path(root)):
         raise MissingDataError(f"root: required a folder of task folders, found none at {root}; pass the right folder.")
     folders = _folders(Path(root), "task")
     order = ordered(len(folders), task_order, "task_order", seed, "task order")
@@ -70,6 +74,14 @@ def from_folder(
         "task_order": task_order,
     }
     return Stream(tasks, name="from-folder", heads=heads, seed=seed, arguments=arguments)
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether there is such a folder; a name that no folder can have is none."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def _check_image(size: Sequence[int], channels: int) -> None:
@@ -132,7 +144,7 @@ def _image(file: Path, size: tuple[int, int], channels: int) -> Tensor:
             # by way of RGBA, because a palette with transparency has no direct conversion
             upright = ImageOps.exif_transpose(image).convert("RGBA").convert("RGB" if channels == 3 else "L")
             resized = upright.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, *_NO_IMAGE, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         if isinstance(error, StreamError):
             raise
         raise StreamError(f"{file}: required a readable image, found {error}; repair it or remove it.") from error

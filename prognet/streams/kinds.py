@@ -27,7 +27,7 @@ def objective_from(record: Mapping[str, Any]) -> Objective:
         raise StreamError(f"objective: required one of {sorted(makers)}, found {name!r}; write it again.")
     try:
         return makers[name](**values)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise StreamError(
             f"objective: required the fields of {name!r}, found {sorted(values)}; write it again."
         ) from error

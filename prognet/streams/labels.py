@@ -23,7 +23,7 @@ def as_labels(y: Any, where: str) -> NDArray[Any]:
     Raises:
         StreamError: when they are something else, or not one for each sample.
     """
-    array = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
+    array = as_array(y, where)
     if array.dtype == object and all(isinstance(label, str) for label in array.flat):
         array = array.astype(str)
     if array.ndim != 1:
@@ -32,7 +32,43 @@ def as_labels(y: Any, where: str) -> NDArray[Any]:
         raise StreamError(
             f"{where}: required integer or text labels, found {array.dtype}; convert them, for instance to int64."
         )
+    if array.dtype == np.uint64 and len(array) and array.max() > np.iinfo(np.int64).max:
+        raise StreamError(f"{where}: required labels below 2**63, found {array.max()}; number the classes from 0.")
     return array.astype(np.int64) if array.dtype.kind in "iub" else array
+
+
+def as_array(values: Any, where: str) -> NDArray[Any]:
+    """A tensor, an array or nested sequences as an array.
+
+    Raises:
+        StreamError: when they are rows of several lengths, or a tensor that holds no plain numbers in memory.
+    """
+    if isinstance(values, Tensor):
+        return plain_tensor(values, where).numpy()
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise StreamError(f"{where}: required samples of one shape, found ragged ones; pad or resize them.") from error
+
+
+def plain_tensor(values: Tensor, where: str) -> Tensor:
+    """A tensor on the CPU, without its gradients.
+
+    Raises:
+        StreamError: when it is sparse, quantised, or has no numbers.
+    """
+    if values.layout != torch.strided or values.is_meta or values.is_quantized:
+        kind = "meta" if values.is_meta else values.layout
+        raise StreamError(
+            f"{where}: required a dense tensor of plain numbers, found {kind}; convert it with to_dense()."
+        )
+    return values.detach().cpu()
+
+
+def as_single(array: NDArray[Any]) -> NDArray[np.float32]:
+    """Numbers in single precision; those that are too large become infinite, which the checks of a stream refuse."""
+    with np.errstate(over="ignore"):
+        return np.array(array, dtype=np.float32, order="C")
 
 
 def localise(train: NDArray[Any], others: Sequence[NDArray[Any]], where: str) -> tuple[tuple[str, ...], list[Tensor]]:

@@ -1,6 +1,7 @@
 """Streams from data of one's own: arrays in memory, or one file of NumPy."""
 
 import re
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,17 @@ from torch import Tensor
 
 from prognet.config import Heads
 from prognet.errors import MissingDataError, StreamError
-from prognet.streams.labels import as_labels, check_same_classes, localise
+from prognet.streams.labels import as_array, as_labels, as_single, check_same_classes, localise, plain_tensor
 from prognet.streams.parts import Order, Settings, make_task, ordered
 from prognet.streams.stream import Stream
 from prognet.streams.targets import Kind, as_targets, check_kinds, task_of_targets
 from prognet.streams.task import Normalisation, Samples, Task
 
+_NO_ARCHIVE = (
+    *(ValueError, OSError, EOFError, BadZipFile, zlib.error, AttributeError, TypeError, MemoryError, KeyError),
+    *(NotImplementedError, RuntimeError, SyntaxError, OverflowError, RecursionError),
+)
+"""What zip files and headers of arrays raise that were made, or damaged, to mean something else."""
 PARTS = ("x_train", "y_train", "x_test", "y_test")
 
 
@@ -149,18 +155,16 @@ def _values(x: Any, where: str) -> Tensor:
             raise StreamError(
                 f"{where}: required real numbers, found {x.dtype}; convert them, for instance to float32."
             )
-        return x.detach().to("cpu", torch.uint8 if x.dtype == torch.uint8 else torch.float32, copy=True).contiguous()
-    try:
-        array = np.asarray(x)
-    except ValueError as error:
-        raise StreamError(f"{where}: required samples of one shape, found ragged ones; pad or resize them.") from error
+        wanted = torch.uint8 if x.dtype == torch.uint8 else torch.float32
+        return plain_tensor(x, where).to(wanted, copy=True).contiguous()
+    array = as_array(x, where)
     if array.dtype.kind not in "fiub":
         raise StreamError(f"{where}: required numbers, found {array.dtype}; convert them, for instance to float32.")
-    return torch.from_numpy(np.array(array, dtype=np.uint8 if array.dtype == np.uint8 else np.float32, order="C"))
+    return torch.from_numpy(np.array(array, order="C") if array.dtype == np.uint8 else as_single(array))
 
 
 def _read_npz(path: Path) -> list[tuple[Any, ...]]:
-    if not path.is_file():
+    if not is_file(path):
         raise MissingDataError(f"path: required a .npz file, found none at {path}; pass the path of your file.")
     arrays = _load_npz(path)
     numbers = _numbers(path, arrays)
@@ -173,11 +177,19 @@ def _read_npz(path: Path) -> list[tuple[Any, ...]]:
     return [tuple(arrays[f"{part}_{k}"] for part in PARTS) for k in range(len(numbers))]
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; a name that no file can have is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def _load_npz(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, BadZipFile, AttributeError, TypeError) as error:
+    except _NO_ARCHIVE as error:
         raise StreamError(
             f"{path}: required a .npz file of plain arrays, found something else ({error}); "
             "write numbers or text with numpy.savez, no Python objects: nothing pickled is read."

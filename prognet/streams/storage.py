@@ -4,7 +4,9 @@ The tensor files carry their SHA-256 in their names and the JSON file is replace
 moment, sees the old stream or the new one. No Avalanche and no pickle is involved.
 """
 
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -12,25 +14,53 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors import torch as safetensors
 
-from prognet.errors import StreamError
-from prognet.files import read_json, write_atomically, write_json
+from prognet.config import Heads
+from prognet.documents import record_from, require
+from prognet.engine.checkpoint import MALFORMED
+from prognet.errors import ConfigError, JSONValueError, PrognetError, StreamError
+from prognet.files import read_json, shown, write_atomically, write_json
 from prognet.streams.checks import SPLITS
 from prognet.streams.kinds import objective_from
 from prognet.streams.objectives import Classification, Objective
 from prognet.streams.task import Normalisation, Samples, Task
 
-SCHEMA, VERSION = "prognet.stream", 1
+SCHEMA, VERSION = "prognet.stream", 2
 STREAM_FILE = "stream.json"
 
-_FIELDS: Mapping[str, type] = {
-    "label": int,
-    "name": str,
-    "classes": list,
-    "head": int,
-    "normalisation": dict,
-    "file": str,
-    "sha256": str,
-}
+_REMEDY = "make the stream again and save it"
+_FILE = re.compile(r"task-[0-9]{1,6}-[0-9a-f]{16}\.safetensors")
+"""The names that a save gives to its files; no other one is followed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TaskRecord:
+    """What `stream.json` says of one task."""
+
+    label: int
+    name: str
+    classes: tuple[str, ...]
+    head: int
+    normalisation: Normalisation
+    file: str
+    sha256: str
+    objective: Mapping[str, Any] | None
+    """None for a classification."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamRecord:
+    """What `stream.json` says of a stream, but for its tasks."""
+
+    name: str
+    heads: Heads
+    seed: int
+    draw: int | None
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Document(StreamRecord):
+    tasks: tuple[_TaskRecord, ...]
 
 
 def write_stream(folder: Path, header: Mapping[str, Any], tasks: Sequence[Task]) -> Path:
@@ -50,22 +80,22 @@ def write_stream(folder: Path, header: Mapping[str, Any], tasks: Sequence[Task])
     return path
 
 
-def read_stream(folder: Path) -> tuple[dict[str, Any], tuple[Task, ...]]:
+def read_stream(folder: Path) -> tuple[StreamRecord, tuple[Task, ...]]:
     """The header and the tasks that `write_stream` wrote, bit for bit.
 
     Raises:
-        RunFolderError: when `stream.json` is missing, unreadable or of another version.
+        RunFolderError: when `stream.json` is missing, unreadable, changed, or of another version.
         StreamError: when a field or a file of tensors is missing or damaged.
     """
     path = folder / STREAM_FILE
-    header = read_json(path, SCHEMA, VERSION)
-    for field, kind in {"name": str, "heads": str, "seed": int, "arguments": dict, "tasks": list}.items():
-        if not isinstance(header.get(field), kind):
-            raise _damaged(path, field, f"a {kind.__name__}", header.get(field))
-    if not isinstance(header.get("draw"), int | None):
-        raise _damaged(path, "draw", "an int or null", header.get("draw"))
-    records = header.pop("tasks")
-    return header, tuple(_read_task(path, index, record) for index, record in enumerate(records))
+    try:
+        document = record_from(_Document, read_json(path, SCHEMA, VERSION, remedy=_REMEDY))
+        for index, record in enumerate(document.tasks):
+            named = _FILE.fullmatch(record.file) is not None
+            require(named, f"tasks[{index}].file", "a name such as task-0-0123456789abcdef.safetensors", record.file)
+    except (JSONValueError, ConfigError) as error:
+        raise StreamError(f"{path}: {str(error).rstrip('.')}; {_REMEDY}.") from error
+    return document, tuple(_read_task(path, index, record) for index, record in enumerate(document.tasks))
 
 
 def _write_task(folder: Path, task: Task) -> dict[str, Any]:
@@ -91,58 +121,47 @@ def _write_task(folder: Path, task: Task) -> dict[str, Any]:
         "normalisation": {"mean": list(task.normalisation.mean), "std": list(task.normalisation.std)},
         "file": name,
         "sha256": digest,
-        **({} if isinstance(task.objective, Classification) else {"objective": dict(objective)}),
+        "objective": None if isinstance(task.objective, Classification) else dict(objective),
     }
 
 
-def _read_task(path: Path, index: int, record: Any) -> Task:
-    for field, kind in _FIELDS.items():
-        value = record.get(field) if isinstance(record, dict) else None
-        if not isinstance(value, kind):
-            raise _damaged(path, f"tasks[{index}].{field}", f"a {kind.__name__}", value)
+def _read_task(path: Path, index: int, record: _TaskRecord) -> Task:
     train, val, test = _read_splits(path, index, record)
-    classes = tuple(str(name) for name in record["classes"])
     return Task(
-        label=record["label"],
-        name=record["name"],
-        classes=classes,
-        objective=_read_objective(path, index, record.get("objective"), len(classes)),
-        head=record["head"],
-        normalisation=_read_normalisation(path, index, record["normalisation"]),
+        label=record.label,
+        name=record.name,
+        classes=record.classes,
+        objective=_read_objective(path, index, record),
+        head=record.head,
+        normalisation=record.normalisation,
         train=train,
         val=val,
         test=test,
     )
 
 
-def _read_objective(path: Path, index: int, record: Any, n_classes: int) -> Objective:
-    """That of the record; a task without one is a classification."""
-    if record is None:
-        return Classification(n_classes)
-    if not isinstance(record, dict):
-        raise _damaged(path, f"tasks[{index}].objective", "a dict", record)
-    return objective_from(record)
-
-
-def _read_normalisation(path: Path, index: int, record: Mapping[str, Any]) -> Normalisation:
+def _read_objective(path: Path, index: int, record: _TaskRecord) -> Objective:
+    if record.objective is None:
+        return Classification(len(record.classes))
     try:
-        return Normalisation(*(tuple(float(number) for number in record[key]) for key in ("mean", "std")))
-    except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(path, f"tasks[{index}].normalisation", "lists of numbers mean and std", record) from error
+        return objective_from(record.objective)
+    except PrognetError as error:
+        raise StreamError(f"{path}: tasks[{index}].{error}") from error
 
 
-def _read_splits(path: Path, index: int, record: Mapping[str, Any]) -> list[Samples]:
-    file = path.parent / Path(record["file"]).name
-    if not file.is_file():
-        raise _damaged(path, f"tasks[{index}].file", "a file beside stream.json", f"no {file.name}")
-    content = file.read_bytes()
+def _read_splits(path: Path, index: int, record: _TaskRecord) -> list[Samples]:
+    file = path.parent / record.file
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise _damaged(path, f"tasks[{index}].file", "a file beside stream.json", f"no {file.name}") from error
     digest = sha256(content).hexdigest()
-    if digest != record["sha256"]:
-        raise _damaged(file, "sha256", f"{record['sha256']}, as {STREAM_FILE} says", digest)
+    if digest != record.sha256:
+        raise _damaged(file, "sha256", f"{record.sha256}, as {STREAM_FILE} says", digest)
     try:
         tensors = safetensors.load(content)
         return [Samples(tensors[f"{split}.x"], tensors[f"{split}.y"]) for split in SPLITS]
-    except (SafetensorError, KeyError) as error:
+    except (SafetensorError, *MALFORMED) as error:
         raise _damaged(file, "content", "tensors x and y of train, val and test", error) from error
 
 
@@ -151,4 +170,4 @@ def _digest(file: Path) -> str:
 
 
 def _damaged(path: Path, field: str, required: str, found: object) -> StreamError:
-    return StreamError(f"{path}: {field}: required {required}, found {found!r}; make the stream again and save it.")
+    return StreamError(f"{path}: {field}: required {required}, found {shown(found)}; {_REMEDY}.")

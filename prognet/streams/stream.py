@@ -20,8 +20,9 @@ from prognet.streams.task import Task
 class Stream(Sequence[Task]):
     """Tasks in the order in which they arrive.
 
-    Whatever a stream is made from, its tasks are checked here: one input shape and type, finite numbers, local integer
-    labels, no empty training or test split. The validation split may be empty (`validation=0`).
+    Whatever a stream is made from, its tasks are checked here: finite numbers, local integer labels, no empty training
+    or test split. The validation split may be empty (`validation=0`). With a head per task the shapes of inputs may
+    differ; tasks with inputs of one shape have one type and one normalisation.
 
     Args:
         tasks: the tasks; each one's label is its position, counted from 0.
@@ -131,11 +132,11 @@ class Stream(Sequence[Task]):
         try:
             return Stream(
                 tasks,
-                name=header["name"],
-                heads=header["heads"],
-                seed=header["seed"],
-                draw=header.get("draw"),
-                arguments=header["arguments"],
+                name=header.name,
+                heads=header.heads,
+                seed=header.seed,
+                draw=header.draw,
+                arguments=header.arguments,
             )
         except (ConfigError, StreamError) as error:
             raise StreamError(f"{Path(folder) / STREAM_FILE}: {error}") from error
@@ -153,11 +154,11 @@ class Stream(Sequence[Task]):
         return self._tasks[index]
 
     def __repr__(self) -> str:
-        task = self._tasks[0]
+        shapes = " or ".join(map(str, dict.fromkeys(task.input_shape for task in self._tasks)))
         counts = sorted({task.n_classes for task in self._tasks})
         classes = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
         return (
-            f"Stream({self.name!r}, {len(self)} tasks of {classes} classes, input {task.input_shape}, "
+            f"Stream({self.name!r}, {len(self)} tasks of {classes} classes, input {shapes}, "
             f"heads={self.heads!r}, seed={self.seed})"
         )
 

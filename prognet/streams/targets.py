@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from prognet.errors import ConfigError, StreamError
+from prognet.streams.labels import as_array, as_single
 from prognet.streams.numeric import MultiLabel, Regression
 from prognet.streams.objectives import Objective
 from prognet.streams.parts import Settings, generator, make_task, select, stratified
@@ -42,12 +42,12 @@ def as_targets(y: Any, kind: Kind, where: str) -> Tensor:
     Raises:
         StreamError: when they have another shape, or are no numbers.
     """
-    array = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
+    array = as_array(y, where)
     wanted, shape = ((1, 2), "(N,) or (N, k)") if kind == "regression" else ((2,), "(N, n_labels)")
     if array.dtype.kind not in "fiub" or array.ndim not in wanted or (array.ndim == 2 and array.shape[1] < 1):
         found = f"shape {array.shape} {array.dtype}"
         raise StreamError(f"{where}: required numbers of shape {shape} for a {kind} task, found {found}; convert them.")
-    return torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
+    return torch.from_numpy(as_single(array))
 
 
 def task_of_targets(label: int, name: str, train: Samples, test: Samples, kind: Kind, settings: Settings) -> Task:

@@ -2,6 +2,7 @@
 
 from prognet.engine.size import count_parameters as count_parameters
 from prognet.training.batches import Sampling as Sampling
+from prognet.training.determinism import seeded as seeded
 from prognet.training.features import Reading as Reading
 from prognet.training.flops import counting_flops as counting_flops
 from prognet.training.loop import fit as fit
@@ -15,4 +16,3 @@ from prognet.training.procedure import RateGroup as RateGroup
 from prognet.training.session import FitRecord as FitRecord
 from prognet.training.session import Session as Session
 from prognet.training.session import computing as computing
-from prognet.training.session import seeded as seeded

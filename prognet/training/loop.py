@@ -10,19 +10,20 @@ from time import perf_counter
 import torch
 from torch import Tensor, nn
 
-from prognet.errors import DivergedError
 from prognet.results import LearningCurve
 from prognet.seeds import derive_seed
 from prognet.streams.task import Task
 from prognet.training.batches import Batch, BatchSource, Sampling, on_device
 from prognet.training.budget import Budget, budget_of
 from prognet.training.compiling import compiled
+from prognet.training.determinism import seeded
+from prognet.training.diverging import check_losses, check_parameters, check_validation
 from prognet.training.features import MIB, FeatureTable, Reading, Shelf
 from prognet.training.flops import counting_flops
 from prognet.training.measuring import CurveRecorder, Predict, Split, evaluating, mean_loss, single
 from prognet.training.optimisers import make_optimiser, make_schedule
 from prognet.training.procedure import Forward, Penalised, Procedure
-from prognet.training.session import FitRecord, Session, computing, seeded, synchronise
+from prognet.training.session import FitRecord, Session, computing, synchronise
 from prognet.training.stopping import EarlyStopping
 from prognet.training.weighting import Balance, total
 
@@ -58,10 +59,12 @@ def fit(
         make_run: makes the run from its arguments, where the updates are taken in another way than by `Run`.
 
     Raises:
-        DivergedError: when a loss is not a finite number; found at the end of its pass over the samples.
+        DivergedError: when a loss is not a finite number, found at the end of its pass over the samples, or in the end
+            a parameter.
     """
     budget = budget_of(session.training, tasks, sampling)
-    run = (make_run or Run)(module, forward, predict, tasks, session, budget, procedure or Procedure())
+    make = make_run or session.make_run or Run
+    run = make(module, forward, predict, tasks, session, budget, procedure or Procedure())
     run.owner = owner or module
     if budget.updates == 0:
         module.eval()
@@ -151,6 +154,7 @@ class Run:
             self._measure()
         self.compiled = None
         stopping.restore()
+        check_parameters(self)
         self.module.eval()
         synchronise(self.session.device)
         self.seconds = perf_counter() - started - self.measuring_seconds + self.feature_seconds
@@ -173,7 +177,7 @@ class Run:
                 self._measure()
         if self.balance is not None:
             self.balance.after_pass()
-        self.check(torch.stack(losses), first)  # the only wait for the device in a pass
+        check_losses(self, self.whole(torch.stack(losses)), first)  # the only wait for the device in a pass
         self.session.advance(self.updates - first)
 
     def _update(self, batch: Batch, optimiser: torch.optim.Optimizer) -> Tensor:
@@ -213,6 +217,10 @@ class Run:
         if counter is not None:
             self.flops_per_sample += counter.get_total_flops() / size
 
+    def whole(self, losses: Tensor) -> Tensor:
+        """The losses (U,) of some updates, each of its whole batch."""
+        return losses
+
     def loss(self, batch: Batch, size: int) -> Tensor:
         """The loss of a batch of `size` samples, ()."""
         return total(*self._parts(batch, size))
@@ -245,6 +253,7 @@ class Run:
             with self._measuring():
                 size = self.session.measurement.evaluation_batch_size
                 self.validation.append(mean_loss(self.predict, self.validating, self.reading, size))
+            check_validation(self, self.validation[-1])
         else:  # without waiting for the device: a pass may be a single update
             self.validation.append(nan)
         return self.validation[-1]
@@ -258,16 +267,6 @@ class Run:
             yield
         synchronise(self.session.device)
         self.measuring_seconds += perf_counter() - started
-
-    def check(self, losses: Tensor, first: int) -> None:
-        """Raises DivergedError when one of the losses of the updates from `first` on is not finite."""
-        finite = torch.isfinite(losses).cpu()
-        if not finite.all():
-            update = first + int((~finite).nonzero()[0])
-            raise DivergedError(
-                f"training of tasks {list(self.tasks)}: required a finite loss, found {losses[update - first].item()} "
-                f"at update {update} of {self.budget.updates}; use a smaller lr than {self.training.lr}, or clip_norm."
-            )
 
     def record(self) -> FitRecord:
         """What was done so far."""

@@ -21,6 +21,10 @@ def ignore_files(folder: Path) -> None:
     """Does nothing with the files of a run."""
 
 
+def agree_alone(learner: Any, said: Any) -> None:
+    """Compares with nobody."""
+
+
 def train_alone(run: Any, source: Any) -> bool:
     """Leaves the training of a run to the run itself."""
     return False
@@ -45,6 +49,10 @@ class Session:
     """Told the folder of the run whenever its files have changed and are whole."""
     train_together: Callable[[Any, Any], bool] = train_alone
     """Trains a run on its batches together with others, and says whether it did so."""
+    make_run: Callable[..., Any] | None = None
+    """Makes the run of every training, where processes share its batches; None where there is one process."""
+    agree: Callable[[Any, Any], None] = agree_alone
+    """Told what has learned and what was measured, JSON values: all processes must have come to the same."""
 
     def without_training(self) -> "Session":
         """The session in which everything is built as ever and nothing is trained: how a saved run is rebuilt."""
@@ -83,14 +91,6 @@ def computing(session: Session) -> Iterator[None]:
         yield
         return
     with torch.autocast(session.device.type, dtype=getattr(torch, session.execution.precision)):
-        yield
-
-
-@contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Within the block every torch generator starts from `seed`; afterwards all are as they were before."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
         yield
 
 

@@ -1,6 +1,6 @@
 """Training replicas of a run together: one loop, whose every operation is done for all of them at once."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from prognet.errors import DivergedError
 from prognet.training.batches import BatchSource, Part
+from prognet.training.diverging import check_losses, check_parameters, check_validation
 from prognet.training.loop import Run
 from prognet.training.measuring import Split, evaluating, mean_loss_of, single
 from prognet.training.optimisers import make_optimiser, make_schedule
@@ -61,6 +62,9 @@ class Stack:
         for run, stopping in zip(self.runs, self.stopping, strict=True):
             stopping.restore()
             run.module.eval()
+        for replica, error in enumerate(self.errors):
+            if error is None:
+                self._check(replica, partial(check_parameters, self.runs[replica]))
         self._book_time()
         return self.errors
 
@@ -85,7 +89,7 @@ class Stack:
                 self._measure(self.active)
         by_replica = torch.stack(losses, dim=1)  # (S, updates of the pass)
         for replica in list(self.active):
-            self._check(replica, by_replica[replica], first)
+            self._check(replica, partial(check_losses, self.runs[replica], by_replica[replica], first))
         for replica in self.active:
             self.runs[replica].session.advance(self.updates - first)
 
@@ -119,6 +123,9 @@ class Stack:
             for replica in self.active:
                 run = self.runs[replica]
                 run.validation.append(mean_loss_of([out[replica] for out in outputs], run.validating))
+        for replica in list(self.active) if self.validating else ():
+            run = self.runs[replica]
+            self._check(replica, partial(check_validation, run, run.validation[-1]))
 
     def _outputs(self, split: StackedSamples) -> Tensor:
         """What all replicas say of a split, (S, N, n_outputs)."""
@@ -137,12 +144,13 @@ class Stack:
         """All splits that are looked at."""
         return [*self.curves, *self.validating]
 
-    def _check(self, replica: int, losses: Tensor, first: int) -> None:
+    def _check(self, replica: int, check: Callable[[], None]) -> None:
+        """Breaks off a replica that does not pass."""
         try:
-            self.runs[replica].check(losses, first)
+            check()
         except DivergedError as error:
             self.errors[replica] = error
-            self.active.remove(replica)
+            self.active = [other for other in self.active if other != replica]
 
     def _let_go(self) -> None:
         """Lets those replicas go whose validation loss no longer falls."""

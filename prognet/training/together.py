@@ -12,6 +12,7 @@ from prognet.training.batches import BatchSource
 from prognet.training.flops import counting_flops
 from prognet.training.loop import Run
 from prognet.training.measuring import evaluating
+from prognet.training.memory import is_out_of_memory
 from prognet.training.procedure import Procedure
 from prognet.training.session import computing
 from prognet.training.stacking import Stack, StackedBatch, loss_of, outputs_for, size_of
@@ -84,6 +85,8 @@ class _Rehearsal:
                 warnings.filterwarnings("error", "There is a performance drop")  # where vmap loops over replicas
                 together = self._together()
         except (PrognetError, RuntimeError, TypeError, ValueError, UserWarning) as error:
+            if is_out_of_memory(error):
+                raise  # for one by one they would be other numbers
             raise NotStackableError(str(error).strip().splitlines()[0]) from error
         with counting_flops() as counter:
             self._loss_alone(0)
@@ -95,14 +98,17 @@ class _Rehearsal:
                 raise NotStackableError("what they compute together differs from what each computes alone")
 
     def _agree(self, alone: Sequence[Tensor], together: Sequence[Tensor]) -> bool:
-        """Whether tensors differ by rounding only, each as measured by its own largest number or by that of all."""
+        """Whether tensors differ by rounding only, each as measured by its own largest number or by that of all.
+
+        What is no number has to be none in both.
+        """
         bound = _TOLERANCE[self._session.execution.precision]
-        largest = torch.stack([one.abs().max() for one in alone])
+        largest = torch.stack([one.nan_to_num().abs().max() for one in alone])
         allowed = bound * torch.maximum(
             largest, largest.max() / 100
         )  # the gradient of a bias before a norm is rounding
-        found = torch.stack([(one - other).abs().max() for one, other in zip(alone, together, strict=True)])
-        return not bool((found > allowed).any())
+        found = torch.stack([_distance(one, other) for one, other in zip(alone, together, strict=True)])
+        return bool((found <= allowed).all())
 
     def _together(self) -> list[Tensor]:
         """Losses, gradients and outputs for the first samples of every split; replicas first."""
@@ -136,6 +142,12 @@ class _Rehearsal:
             loss = loss_of(run, batch, size_of(batch))
             loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
+
+
+def _distance(one: Tensor, other: Tensor) -> Tensor:
+    """The largest difference, (); NaN where one is no number and the other is."""
+    same = (one == other) | (one.isnan() & other.isnan())
+    return torch.where(same, torch.zeros_like(one), (one - other).abs()).max()
 
 
 def _taken(tensors: Sequence[Tensor]) -> list[Tensor]:

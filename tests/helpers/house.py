@@ -8,9 +8,10 @@ from tests.helpers.source import Function, Package
 
 FLOORS: Mapping[str, int] = {
     **dict.fromkeys(
-        ("config", "errors", "files", "metrics", "options", "recipes", "results", "seeds", "statistics"), 0
+        ("capacity", "config", "errors", "files", "metrics", "options", "recipes", "results", "seeds", "statistics"), 0
     ),
-    **dict.fromkeys(("analysed", "inference", "manifest", "related", "tuned", "version"), 0),
+    **dict.fromkeys(("analysed", "arguments", "documents", "inference", "manifest", "recorded"), 0),
+    **dict.fromkeys(("related", "tuned", "version"), 0),
     **dict.fromkeys(("backbones", "engine"), 1),
     **dict.fromkeys(("analysis", "meta", "streams", "training"), 2),
     **dict.fromkeys(("gates", "strategies"), 3),
@@ -31,6 +32,7 @@ LATE = {
     "jinja2",
     "matplotlib",
     "pandas",
+    "ray",
     "scipy",
     "sklearn",
     "timm",

@@ -26,13 +26,15 @@ MEASUREMENT_OPTIONS = [
 ]
 EXECUTION_OPTIONS = [
     *("--precision", "--channels-last", "--compile"),
-    *("--data-memory", "--feature-memory", "--feature-precision", "--stack"),
+    *("--data-memory", "--feature-memory", "--feature-precision", "--stack", "--deterministic"),
 ]
-DEMO_OPTIONS = [
-    *("--help", "--out", "--tuned"),
+WORKER_OPTIONS = ["--jobs", "--engine", "--address", "--cpus-per-run", "--gpus-per-run"]
+COMMON_OPTIONS = [
+    *("--help", "--out"),
     *(EXPERIMENT_OPTIONS + DIGITS_OPTIONS + TRAINING_OPTIONS + MEASUREMENT_OPTIONS + EXECUTION_OPTIONS),
 ]
-TUNE_OPTIONS = [*(name for name in DEMO_OPTIONS if name != "--tuned"), "--trials", "--tasks"]
+DEMO_OPTIONS = [*COMMON_OPTIONS, "--tuned", *WORKER_OPTIONS]
+TUNE_OPTIONS = [*COMMON_OPTIONS, "--trials", "--tasks"]
 
 
 @pytest.fixture(autouse=True)
@@ -141,7 +143,7 @@ REFUSED: list[tuple[list[str], str]] = [
     (["run", "demo", "--epoch", "3"], "--epochs INT"),
     (["run", "demo", "--epochs", "many"], "Error parsing --epochs"),
     (["run", "demo", "--lr", "-1"], "lr: required a finite number above 0, found -1.0."),
-    (["run", "demo", "--seeds", "0"], "seeds: required at least 1, found 0."),
+    (["run", "demo", "--seeds", "0"], "seeds: required a whole number, at least 1, found 0."),
     (["run", "demo", "--strategies"], "strategies: required at least one name, found none"),
     (["run", "demo", "--strategies", "finetune", "finetune"], "strategies: required each name once"),
     (["run", "demo", "--heads", "none"], "--heads"),

@@ -17,6 +17,7 @@ from prognet.manifest import read_manifest
 from prognet.results import load_results
 from prognet.tuned import Choice, Tuned, read_tuned, write_tuned
 from tests.helpers.commands import OWN_BACKBONE, content, options, save_arrays
+from tests.helpers.sealing import edit
 
 
 @pytest.fixture(autouse=True)
@@ -171,10 +172,11 @@ def test_other_data_under_the_same_name_are_refused(
 
 
 def test_a_folder_of_another_version_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_json(folder / "manifest.json", "prognet.folder", 3, {})
+    write_json(folder / "manifest.json", "prognet.folder", 99, {})
     before = content(folder)
     assert again(folder) == 2
-    assert "required version 2 of prognet.folder, found 3; it was written by another release" in capsys.readouterr().err
+    message = "required version 3 of prognet.folder, found 99; it was written by another release"
+    assert message in capsys.readouterr().err
     assert content(folder) == before
 
 
@@ -185,9 +187,7 @@ def test_an_intact_folder_is_verified(folder: Path, capsys: pytest.CaptureFixtur
 
 def test_a_changed_folder_fails_where_it_was_changed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = folder / "runs" / "progressive" / "order-0-seed-1" / "result.json"
-    document = json.loads(path.read_text())
-    document["digests"][1]["column 1"] = "f" * 64
-    path.write_text(json.dumps(document))
+    edit(path, lambda document: document["digests"][1].update({"column 1": "f" * 64}))
     assert main(["verify", str(folder)]) == 1
     lines = capsys.readouterr().out.splitlines()
     failed = [line for line in lines if "FAILED" in line]
@@ -201,6 +201,18 @@ def test_a_changed_folder_fails_where_it_was_changed(folder: Path, capsys: pytes
 
 WILD = Training(epochs=2, batch_size=32, optimiser="sgd", lr=1e6)
 CALM = Training(epochs=1, batch_size=32, lr=0.002)
+
+
+def test_a_report_says_what_it_left_out(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(folder)]) == 0
+    assert capsys.readouterr().err == ""
+    broken = sorted(folder.rglob("result.json"))[0]
+    broken.write_bytes(broken.read_bytes()[:-5])
+    assert main(["report", str(folder)]) == 1
+    said = capsys.readouterr()
+    assert said.out == f"report: {folder / 'report.html'}\n"
+    assert said.err.startswith(f"prognet: left out: {broken}: ")
+    assert said.err.count("\n") == 1
 
 
 def save_tuned(path: Path, **trainings: Training) -> Path:

@@ -1,3 +1,5 @@
+import pickle
+
 import pytest
 
 from prognet import errors
@@ -18,6 +20,9 @@ BUILTINS = {
     "JSONValueError": TypeError,
     "UsageError": ValueError,
     "UnwritableError": OSError,
+    "LockedError": OSError,
+    "MemoryExhaustedError": MemoryError,
+    "RunError": RuntimeError,
 }
 
 
@@ -42,6 +47,15 @@ def test_an_error_is_caught_as_its_builtin_and_shows_its_message(name: str) -> N
         raise own_errors()[name]("lr: required more, found less.")
     assert isinstance(caught.value, PrognetError)
     assert str(caught.value) == "lr: required more, found less."
+
+
+@pytest.mark.parametrize("name", sorted(own_errors()))
+def test_an_error_can_be_sent_to_another_process(name: str) -> None:
+    error = own_errors()[name]("lr: required more, found less.")
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is type(error)
+    assert str(copy) == str(error) == "lr: required more, found less."
+    assert copy.args == error.args
 
 
 def test_an_unknown_name_gets_the_nearest_known_one() -> None:

@@ -106,7 +106,7 @@ def test_a_document_is_read_back_without_schema_and_version(tmp_path: Path) -> N
     write_json(tmp_path / "x.json", "prognet.test", 3, content)
     assert read_json(tmp_path / "x.json", "prognet.test", 3) == content
     stored = json.loads((tmp_path / "x.json").read_text())
-    assert list(stored) == ["schema", "version", "b", "a"]
+    assert list(stored) == ["schema", "version", "b", "a", "sha256"]
     assert (stored["schema"], stored["version"]) == ("prognet.test", 3)
 
 
@@ -131,7 +131,8 @@ def test_a_missing_document_is_refused(tmp_path: Path) -> None:
 def test_a_damaged_document_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.json").write_bytes(content)
     with pytest.raises(
-        RunFolderError, match=r"x.json: required a prognet.test file, found unreadable content \(.+\)\."
+        RunFolderError,
+        match=r"x.json: required a prognet.test file, found unreadable content \(.+\); put a copy back, or remove the",
     ):
         read_json(tmp_path / "x.json", "prognet.test", 1)
 

@@ -1,16 +1,20 @@
 import json
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from math import nan
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from prognet.errors import JSONValueError, RunFolderError
-from prognet.inference import GateRecord, gate_from_json
-from prognet.results import RESULT_FILE, RunResult, result_to_json, to_json
+from prognet.documents import record_from
+from prognet.errors import RunFolderError
+from prognet.inference import GateRecord
+from prognet.results import RunResult, to_json
 from tests.helpers.gates import record, with_gates
 from tests.helpers.results import make_run
+from tests.helpers.sealing import edit
 
 COUNTS = [[3, 1], [0, 0]]
 RECORD = record([None, (0.1 + 0.2, nan)], COUNTS, parameters=7, shared=True)
@@ -23,7 +27,7 @@ def plain(found: GateRecord) -> dict[str, Any]:
 
 
 def test_a_record_is_the_same_after_json() -> None:
-    again = gate_from_json(plain(RECORD), 2, 2)
+    again = record_from(GateRecord, plain(RECORD))
     np.testing.assert_array_equal(again.accuracy, [[nan, nan], [0.1 + 0.2, nan]])
     assert again.accuracy.dtype == np.float64
     assert again.confusion[0] is None
@@ -40,7 +44,7 @@ def test_measured_steps_and_shares() -> None:
     np.testing.assert_array_equal(RECORD.shares(0), [[nan, nan], [nan, nan]])
 
 
-def test_a_whole_result_is_the_same_after_its_file(tmp_path: Any) -> None:
+def test_a_whole_result_is_the_same_after_its_file(tmp_path: Path) -> None:
     (run,) = with_gates([make_run(n_tasks=3)])
     read = RunResult.load(run.save(tmp_path))
     assert read == run
@@ -51,29 +55,34 @@ def test_a_whole_result_is_the_same_after_its_file(tmp_path: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("steps", "n_tasks", "found"),
+    ("damage", "message"),
     [
-        (3, 2, "required 3 steps and 2 tasks, found 2, 2 and 2 steps, and confusion matrices of [(2, 2)]"),
-        (4, 1, "required 4 steps and 1 tasks, found 4, 2 and 2 steps, and confusion matrices of [(2, 2)]"),
+        (lambda gate: gate.pop("parameters"), "gates.confidence.parameters: required a value, found none"),
+        (lambda gate: gate["confusion"].pop(), "gates.confidence: required 2 steps, found {1, 2}"),
+        (lambda gate: gate["accuracy"].pop(), r"gates.confidence.accuracy: required shape \(2, 2\), found \(1, 2\)"),
+        (
+            lambda gate: gate["confusion"][1].pop(),
+            r"gates.confidence.confusion: required shape \(2, 2\), found \(1, 2\)",
+        ),
+        (lambda gate: gate["confusion"][1][0].pop(), r"confusion\[1\]: required rows of one length, found others"),
+        (
+            lambda gate: gate["confusion"][1][0].insert(0, -1) or gate["confusion"][1][0].pop(),
+            "counts, at least 0, found",
+        ),
+        (
+            lambda gate: gate["confusion"][1][0].insert(0, 0.5),
+            r"confusion\[1\]\[0\]\[0\]: required a whole number of 64",
+        ),
+        (lambda gate: gate.update(accuracy="high"), "gates.confidence.accuracy: required a list, found 'high'"),
+        (lambda gate: gate.update(shared_names=1), "gates.confidence.shared_names: required true or false, found 1"),
     ],
 )
-def test_another_shape_is_refused(steps: int, n_tasks: int, found: str) -> None:
-    with pytest.raises(JSONValueError) as caught:
-        gate_from_json(plain(RECORD), steps, n_tasks)
-    assert str(caught.value) == f"gates: {found}"
-
-
-@pytest.mark.parametrize("damage", ["missing", "shape", "text"])
-def test_a_damaged_file_is_refused_by_its_name(damage: str, tmp_path: Any) -> None:
+def test_a_damaged_record_is_refused_by_file_and_field(
+    damage: Callable[[Any], object], message: str, tmp_path: Path
+) -> None:
     (run,) = with_gates([make_run(n_tasks=2)])
-    document = {"schema": "prognet.result", "version": 2, **result_to_json(run)}
-    gate = document["gates"]["confidence"]
-    if damage == "missing":
-        del gate["parameters"]
-    elif damage == "shape":
-        gate["confusion"].pop()
-    else:
-        gate["accuracy"] = "high"
-    (tmp_path / RESULT_FILE).write_text(json.dumps(document))
-    with pytest.raises(RunFolderError, match="required a whole result, found"):
-        RunResult.load(tmp_path / RESULT_FILE)
+    path = run.save(tmp_path)
+    edit(path, lambda document: damage(document["gates"]["confidence"]))
+    with pytest.raises(RunFolderError, match=message) as caught:
+        RunResult.load(path)
+    assert str(caught.value).startswith(f"{path}: gates.confidence")

@@ -8,6 +8,7 @@ import pytest
 
 from prognet.errors import RunFolderError
 from prognet.manifest import Manifest, merge_manifest, read_manifest, write_manifest
+from tests.helpers.sealing import sealed
 
 MANIFEST = Manifest(
     command=["prognet", "run", "demo"],
@@ -37,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
 def test_what_was_written_is_read(folder: Path) -> None:
     assert read_manifest(folder) == MANIFEST
     document = json.loads((folder / "manifest.json").read_text())
-    assert (document["schema"], document["version"]) == ("prognet.folder", 2)
+    assert (document["schema"], document["version"]) == ("prognet.folder", 3)
 
 
 def test_an_empty_folder_takes_any_comparison(tmp_path: Path) -> None:
@@ -107,9 +108,16 @@ def test_another_comparison_is_refused_by_the_first_difference(
     [
         ("{", "required a prognet.folder file, found unreadable content"),
         ('{"schema": "prognet.result", "version": 1}', "required schema 'prognet.folder', found 'prognet.result'"),
-        ('{"schema": "prognet.folder", "version": 3}', "required version 2 of prognet.folder, found 3"),
-        ('{"schema": "prognet.folder", "version": 2}', "required the manifest of a comparison, found"),
-        ('{"schema": "prognet.folder", "version": 2, "novelty": 1}', "required the manifest of a comparison, found"),
+        ('{"schema": "prognet.folder", "version": 2}', "required version 3 of prognet.folder, found 2"),
+        (
+            '{"schema": "prognet.folder", "version": 3}',
+            "required a last line with the SHA-256 of what stands before it",
+        ),
+        (sealed({"schema": "prognet.folder", "version": 3}).decode(), "command: required a value, found none; remove"),
+        (
+            sealed({"schema": "prognet.folder", "version": 3, "novelty": 1}).decode(),
+            "found 'novelty'; remove the file and run the same command again, which writes it anew.",
+        ),
     ],
 )
 def test_another_file_is_refused(tmp_path: Path, text: str, message: str) -> None:

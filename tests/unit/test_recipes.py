@@ -91,8 +91,8 @@ def test_the_defaults_of_an_experiment() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"seeds": 0}, "seeds: required at least 1, found 0."),
-        ({"orders": -1}, "orders: required at least 1, found -1."),
+        ({"seeds": 0}, "seeds: required a whole number, at least 1, found 0."),
+        ({"orders": -1}, "orders: required a whole number, at least 1, found -1."),
         (
             {"strategies": ()},
             "strategies: required at least one name, found none; for instance progressive copytune finetune "

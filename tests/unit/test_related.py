@@ -1,6 +1,5 @@
 """The records of relatedness and geometry: read back as they were written, damaged ones refused."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from prognet.related import (
 )
 from tests.helpers.relations import make_geometry, make_relatedness
 from tests.helpers.results import make_run
+from tests.helpers.sealing import edit, reseal, unsealed
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
@@ -48,22 +48,24 @@ def test_the_ratio_of_classes_that_never_differ_is_undefined() -> None:
     np.testing.assert_array_equal(found, [0.5, np.nan])
 
 
-@pytest.mark.parametrize("change", [{"samples": [1]}, {"gain": 3}, {"values": []}, {"more": 1}])
+@pytest.mark.parametrize(
+    "change", [{"samples": ["1"]}, {"gain": 3}, {"gain": [[1.0]]}, {"values": []}, {"shuffled": {}}, {"more": 1}]
+)
 def test_a_damaged_relatedness_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
     path = write_relatedness(tmp_path, make_relatedness(make_run("progressive", n_tasks=3)))
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(RunFolderError, match="relatedness.json: required a whole record, found"):
+    edit(path, lambda document: document.update(change))
+    with pytest.raises(RunFolderError, match=f"relatedness.json: {next(iter(change))}.*: required .*; remove the file"):
         read_relatedness(tmp_path)
 
 
 def test_a_damaged_geometry_and_another_version_are_refused(tmp_path: Path) -> None:
     path = write_geometry(tmp_path, make_geometry(make_run("progressive", n_tasks=2)))
-    whole = json.loads(path.read_text())
-    path.write_text(json.dumps(whole | {"tasks": [{"sites": ["2"]}]}))
-    with pytest.raises(RunFolderError, match="geometry.json: required a whole record, found KeyError"):
+    whole = unsealed(path)
+    reseal(path, whole | {"tasks": [{"sites": ["2"]}]})
+    with pytest.raises(RunFolderError, match=r"geometry.json: tasks\[0\].task: required a value, found none"):
         read_geometry(tmp_path)
-    path.write_text(json.dumps(whole | {"version": 9}))
-    with pytest.raises(RunFolderError, match="required version 1 of prognet.geometry, found 9"):
+    reseal(path, whole | {"version": 9})
+    with pytest.raises(RunFolderError, match="required version 2 of prognet.geometry, found 9"):
         read_geometry(tmp_path)
 
 

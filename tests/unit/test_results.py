@@ -26,6 +26,7 @@ from prognet.results import (
     result_to_json,
     to_json,
 )
+from tests.helpers.sealing import reseal
 
 FLOATS = st.floats(width=64)
 R = ((0.875, nan), (0.1 + 0.2, 1.0))
@@ -99,10 +100,12 @@ def assert_same_bits(one: RunResult, other: RunResult) -> None:
 
 
 def assert_damage_is_refused(folder: Path, document: object, reason: str) -> None:
-    (folder / RESULT_FILE).write_text(json.dumps(document))
+    reseal(folder / RESULT_FILE, document)
     with pytest.raises(RunFolderError) as caught:
         RunResult.load(folder / RESULT_FILE)
-    assert str(caught.value) == f"{folder / RESULT_FILE}: required a whole result, found {reason}."
+    assert str(caught.value) == (
+        f"{folder / RESULT_FILE}: {reason}; remove the folder {folder} and run the same command again."
+    )
 
 
 @given(st.tuples(st.tuples(FLOATS, FLOATS), st.tuples(FLOATS, FLOATS)), FLOATS, st.text())
@@ -172,24 +175,22 @@ def test_a_truncated_file_is_refused(tmp_path: Path, share: float) -> None:
 def test_damaged_results_are_refused(tmp_path: Path) -> None:
     whole = {"schema": SCHEMA, "version": VERSION, **result_to_json(make_result())}
     without = {key: value for key, value in whole.items() if key != "tasks"}
-    assert_damage_is_refused(tmp_path, without, "KeyError: 'tasks'")
+    assert_damage_is_refused(tmp_path, without, "tasks: required a value, found none")
     assert_damage_is_refused(
         tmp_path,
         whole | {"metrics": {"accuracy": [[0.5, 0.5]]}},
-        "JSONValueError: metrics: required shape (2, 2), found (1, 2)",
+        "metrics.accuracy: required shape (2, 2), found (1, 2)",
     )
-    assert_damage_is_refused(
-        tmp_path, whole | {"metrics": {}}, "JSONValueError: metrics: required 'accuracy', found []"
-    )
-    assert_damage_is_refused(
-        tmp_path, whole | {"metrics": []}, "AttributeError: 'list' object has no attribute 'items'"
-    )
-    assert_damage_is_refused(tmp_path, whole | {"tasks": [3]}, "TypeError: 'int' object is not subscriptable")
+    assert_damage_is_refused(tmp_path, whole | {"metrics": {}}, "metrics: required 'accuracy', found []")
+    assert_damage_is_refused(tmp_path, whole | {"metrics": []}, "metrics: required an object, found []")
+    assert_damage_is_refused(tmp_path, whole | {"tasks": [3]}, "tasks[0]: required an object, found 3")
 
 
 def test_an_unknown_field_is_refused(tmp_path: Path) -> None:
     write_json(tmp_path / RESULT_FILE, SCHEMA, VERSION, {**result_to_json(make_result()), "extra": 1})
-    with pytest.raises(RunFolderError, match="required a whole result, found TypeError: .*unexpected keyword.*'extra'"):
+    with pytest.raises(
+        RunFolderError, match=r"extra: required one of the fields \['choices', .*\], found 'extra'; remove the folder"
+    ):
         RunResult.load(tmp_path / RESULT_FILE)
 
 

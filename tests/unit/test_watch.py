@@ -52,6 +52,20 @@ def test_a_run_that_stops_early_or_is_finished_already_counts_in_full(display: D
     assert bar(display).completed == 60
 
 
+def test_runs_side_by_side_are_named_together_and_none_moves_the_bar_for_another(display: Display) -> None:
+    display.begin(30)
+    display.start("first", 10)
+    display.start("second", 20)
+    assert bar(display).description == "first and 1 more"
+    display.advance(3)
+    display.advance(10)
+    display.end("first", None)
+    assert bar(display).description == "second"
+    assert bar(display).completed == 13
+    display.end("second", None)
+    assert bar(display).completed == 30
+
+
 def test_the_terminal_shows_the_folder_and_every_failure_as_they_are(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ from prognet.strategies.multitask.losses import FAMO as FAMO
 from prognet.strategies.multitask.losses import FixedWeights as FixedWeights
 from prognet.strategies.multitask.losses import RandomWeights as RandomWeights
 from prognet.strategies.multitask.losses import Uncertainty as Uncertainty
+from prognet.strategies.multitask.stems import Stems as Stems
 from prognet.strategies.multitask.strategy import MultiTask as MultiTask
 from prognet.strategies.multitask.units import Added as Added
 from prognet.strategies.multitask.units import Attention as Attention

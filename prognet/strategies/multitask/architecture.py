@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from prognet.engine.probe import match_names, probe
-from prognet.errors import ConfigError, SiteError, UnlearnedTaskError
+from prognet.errors import ConfigError, PrognetError, SiteError, UnlearnedTaskError
 from prognet.strategies.base import example_of
 from prognet.strategies.heads import SharedTrunk, TaskModel
 from prognet.strategies.specification import Specification
@@ -26,6 +26,32 @@ class Make(Protocol):
 
 class Architecture(Specification, ABC):
     """What tasks share; a frozen dataclass."""
+
+    @property
+    def mixes_inputs(self) -> bool:
+        """Whether tasks may differ in the shape of their inputs."""
+        return False
+
+    def check(self, tasks: Sequence[Task], make: Make) -> None:
+        """Refuses tasks that cannot be learned together, before any work; they have no samples.
+
+        Args:
+            tasks: the tasks.
+            make: makes their networks, without numbers.
+
+        Raises:
+            ConfigError: when inputs differ in shape and may not, or the networks of such tasks do not fit each other.
+        """
+        if not self.mixes_inputs:
+            check_inputs(tasks)
+        elif len({task.input_shape for task in tasks}) > 1:
+            try:
+                with torch.device("meta"):
+                    self.build(tasks, make)
+            except PrognetError as error:
+                raise ConfigError(f"architecture: {type(self).__name__} cannot join these tasks: {error}") from error
+            except Exception:  # not every module can be made without numbers: then it is for `build` to say
+                return
 
     @abstractmethod
     def build(self, tasks: Sequence[Task], make: Make) -> TaskModel:
@@ -55,6 +81,11 @@ class Hard(Architecture):
     def __post_init__(self) -> None:
         if self.shared is not None:
             object.__setattr__(self, "shared", tuple(self.shared))
+
+    @property
+    def mixes_inputs(self) -> bool:
+        """Where only some of the layers are shared."""
+        return self.shared is not None
 
     def build(self, tasks: Sequence[Task], make: Make) -> TaskModel:
         return shared_trunk(tasks, make) if self.shared is None else SharedSpan(tasks, make, self.shared)
@@ -148,13 +179,14 @@ def _shapes(module: nn.Module) -> list[tuple[int, ...]]:
 
 
 def check_inputs(tasks: Sequence[Task]) -> None:
-    """Raises ConfigError unless the samples of all tasks have one shape."""
-    shapes = {task.label: task.input_shape for task in tasks}
-    if len(set(shapes.values())) > 1:
-        raise ConfigError(
-            f"architecture: required inputs of one shape in all tasks, found {shapes}; share some layers only, with "
-            "Hard(shared=[...]), or use Soft, where every task has a network of its own."
-        )
+    """Raises ConfigError unless the samples of all tasks have one shape; the message names the first two."""
+    for task in tasks[1:]:
+        if task.input_shape != tasks[0].input_shape:
+            raise ConfigError(
+                f"architecture: required inputs of one shape in all tasks, found {tasks[0].input_shape} in task "
+                f"{tasks[0].label} and {task.input_shape} in task {task.label}; share some layers only, with Stems() "
+                "or Hard(shared=[...]), or use Soft, where every task has a network of its own."
+            )
 
 
 def check_learned(task_label: int, labels: Sequence[int]) -> None:

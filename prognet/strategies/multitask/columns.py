@@ -57,6 +57,11 @@ class Soft(Architecture):
             if not factor >= 0:
                 raise ConfigError(f"penalty: required numbers, at least 0, found {self.penalty!r}.")
 
+    @property
+    def mixes_inputs(self) -> bool:
+        """Yes."""
+        return True
+
     def build(self, tasks: Sequence[Task], make: Make) -> TaskModel:
         return BoundNetworks(tasks, make, self._factors())
 

@@ -5,8 +5,14 @@ from prognet.strategies.multitask.adversarial import Adversarial
 from prognet.strategies.multitask.columns import CrossStitch, Soft
 from prognet.strategies.multitask.gradients import IMTLG, MGDA, AlignedMTL, GradNorm, PCGrad, UPGrad
 from prognet.strategies.multitask.losses import DWA, FAMO, RandomWeights, Uncertainty
+from prognet.strategies.multitask.stems import Stems
 from prognet.strategies.multitask.strategy import MultiTask
 from prognet.strategies.multitask.units import Added, Attention, Concatenated, FiLM
+
+
+def stems(backbone: Backbone) -> MultiTask:
+    """A stem and a head of every task's own, all between them shared: for inputs of any shape."""
+    return MultiTask(backbone, architecture=Stems(), name="multitask-stems")
 
 
 def soft(backbone: Backbone) -> MultiTask:

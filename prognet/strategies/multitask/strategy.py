@@ -7,7 +7,7 @@ from torch import Tensor
 
 from prognet.errors import ConfigError
 from prognet.seeds import derive_seed
-from prognet.strategies.base import Backbone, Strategy
+from prognet.strategies.base import Backbone, Strategy, network_for
 from prognet.strategies.heads import SharedTrunk, TaskModel
 from prognet.strategies.multitask.architecture import Architecture, Hard
 from prognet.strategies.multitask.weighting import Weighting
@@ -59,6 +59,9 @@ class MultiTask(Strategy):
         self.schedule = schedule
         self.weighting, self.sampling = weighting, float(sampling)
         self.shared: TaskModel = SharedTrunk()
+
+    def prepare(self, tasks: Sequence[Task]) -> None:
+        self.architecture.check(tasks, lambda task, purpose="backbone": network_for(self.backbone, task))
 
     def learn(self, tasks: Sequence[Task]) -> None:
         session = self.current_session()

@@ -1,6 +1,5 @@
 """Files that are damaged, of another release, or of another network: refused, with the path and the reason."""
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ from torch import nn
 
 from prognet.engine import ProgressiveNetwork
 from prognet.errors import CheckpointError, PrognetError
-from tests.helpers import zoo
+from tests.helpers import sealing, zoo
 
 
 @pytest.fixture
@@ -37,9 +36,7 @@ def load(directory: Path) -> ProgressiveNetwork:
 
 
 def edit(directory: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    manifest = json.loads((directory / "manifest.json").read_text())
-    change(manifest)
-    (directory / "manifest.json").write_text(json.dumps(manifest))
+    sealing.edit(directory / "manifest.json", change)
 
 
 def _refused(directory: Path, message: str, build: Callable[[int], nn.Module] | None = None) -> None:
@@ -62,25 +59,23 @@ def test_a_flipped_bit_in_the_weights(saved: Path, position: int, bit: int) -> N
     content = bytearray(path.read_bytes())
     content[position] ^= 1 << bit
     path.write_bytes(content)
+    _refused(saved, f"{path}: required a whole safetensors file, found a damaged one (its SHA-256 is ")
+    sealing.rehash(saved / "manifest.json")
     _refused(saved, "the files were changed, or `build` makes another backbone than the one that was saved.")
 
 
 @pytest.mark.parametrize("file", ["weights", "manifest"])
 def test_no_flipped_bit_gives_another_network(saved: Path, file: str) -> None:
-    """Any one bit of either file: the network is refused, or its columns are the ones that were saved."""
-    path, digests = file_of(saved, file), load(saved).digests()
+    """Any one bit of either file: the network is refused, and the file is named."""
+    path = file_of(saved, file)
     content = path.read_bytes()
     generator = torch.Generator().manual_seed(0)
-    refused = 0
     for position in torch.randperm(len(content), generator=generator)[:150].tolist():
         broken = bytearray(content)
-        broken[position] ^= 1 << (position % 7)
+        broken[position] ^= 1 << (position % 8)
         path.write_bytes(broken)
-        try:
-            assert load(saved).digests() == digests, (position, broken[max(0, position - 20) : position + 20])
-        except CheckpointError:
-            refused += 1
-    assert refused > 75
+        with pytest.raises(CheckpointError, match=re.escape(str(path))):
+            load(saved)
 
 
 @pytest.mark.parametrize("kept", [0, 4, 100, 1000, -1])
@@ -107,23 +102,23 @@ def test_a_missing_file(saved: Path, file: str, message: str) -> None:
     ("change", "message"),
     [
         (
-            lambda m: m.update(version=3),
-            "required version 2 of prognet.network, found 3; it was written by another rel",
+            lambda m: m.update(version=4),
+            "required version 3 of prognet.network, found 4; it was written by another rel",
         ),
         (lambda m: m.update(schema="prognet.run"), "required schema 'prognet.network', found 'prognet.run'."),
-        (lambda m: m.pop("columns"), "required the description of a network that `build` fits, found 'columns'."),
-        (lambda m: m.pop("adapter"), "found 'adapter'."),
-        (lambda m: m.update(input_shape=None), "required the description of a network that `build` fits, found "),
+        (lambda m: m.pop("columns"), "columns: required a value, found none; save the network again, or put a copy of"),
+        (lambda m: m.pop("adapter"), "adapter: required a value, found none"),
+        (lambda m: m["columns"][0].update(input_shape=None), "columns[0].input_shape: required a list, found None"),
         (lambda m: m.update(adapter={"kind": "Gone", "arguments": {}}), "adapter: required one of "),
         (
             lambda m: m["columns"][1].pop("digest"),
-            "required the description of a network that `build` fits, found 'dig",
+            "columns[1].digest: required a value, found none",
         ),
         (
-            lambda m: m["columns"][1].pop("frozen"),
-            "required the description of a network that `build` fits, found 'fro",
+            lambda m: m["columns"][1].update(frozen=1),
+            "columns[1].frozen: required true or false, found 1",
         ),
-        (lambda m: m["columns"][1].update(sources=[1]), "found sources: required indices from 0 to 0, found [1]"),
+        (lambda m: m["columns"][1].update(sources=[1]), "columns[1].sources: required indices from 0 to 0, found (1,)"),
         (lambda m: _without_site(m["columns"][0], "4"), "site '4': required in every source column, found only ['2']"),
         (
             lambda m: m["columns"][1]["sites"][0].update(name="9"),
@@ -142,6 +137,8 @@ def test_a_manifest_that_does_not_fit(saved: Path, change: Callable[[dict[str, A
 def test_weights_of_another_save(saved: Path, tmp_path: Path) -> None:
     zoo.network(zoo.MLP, 3, seed=9).save(tmp_path / "other")
     file_of(tmp_path / "other").replace(file_of(saved))
+    _refused(saved, "required a whole safetensors file, found a damaged one (its SHA-256 is")
+    sealing.rehash(saved / "manifest.json")
     _refused(saved, "required digest")
 
 
@@ -194,4 +191,5 @@ def test_one_backbone_for_all_columns_is_refused(tmp_path: Path) -> None:
 def test_nothing_is_pickled(saved: Path) -> None:
     """A pickle in place of the weights is not read."""
     torch.save(zoo.network(zoo.MLP, 3).state_dict(), file_of(saved))
+    sealing.rehash(saved / "manifest.json")
     _refused(saved, "required a whole safetensors file, found a damaged one")

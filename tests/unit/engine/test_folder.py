@@ -1,6 +1,5 @@
 """The directory of a saved network: whole at any moment, verified without code, and its columns taken out alone."""
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +12,11 @@ from torch import nn
 
 from prognet.engine import LinearAdapter, ProgressiveNetwork
 from prognet.engine.evidence import Evidence, probe_inputs, read_evidence, write_evidence
-from prognet.engine.folder import check_files, holds_network
+from prognet.engine.folder import check_files
+from prognet.engine.manifest import holds_network
 from prognet.engine.narrowing import remove_laterals
 from prognet.errors import CheckpointError, ConfigError
-from tests.helpers import zoo
+from tests.helpers import sealing, zoo
 from tests.helpers.asserts import assert_network_unchanged, assert_same_tensors, learn, logits, snapshot
 
 
@@ -41,9 +41,7 @@ def file_of(directory: Path, kind: str) -> Path:
 
 
 def edit(directory: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    manifest = json.loads((directory / "manifest.json").read_text())
-    change(manifest)
-    (directory / "manifest.json").write_text(json.dumps(manifest))
+    sealing.edit(directory / "manifest.json", change)
 
 
 def edit_weights(directory: Path, name: str) -> None:
@@ -51,6 +49,7 @@ def edit_weights(directory: Path, name: str) -> None:
     tensors = load_file(path)
     tensors[name].view(-1)[-1] += 1
     save_file(tensors, path)
+    sealing.rehash(directory / "manifest.json")
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
@@ -148,11 +147,12 @@ def test_the_first_tensor_that_differs_is_named(saved: Path, name: str, column: 
         ),
         (lambda m: m["columns"][1].update(structure="sites ()"), "required digest "),
         (lambda m: m["columns"][2].update(sources=[1, 0]), "of column 2, found"),
-        (lambda m: m["columns"][2].update(sources=[7]), "required the description of a network"),
-        (lambda m: m["columns"][2].pop("tensors"), "found KeyError('tensors')"),
-        (lambda m: m.update(weights="../weights-0123456789abcdef.safetensors"), "found weights = '../weights-0"),
-        (lambda m: m.update(weights="manifest.json"), "found weights = 'manifest.json'"),
-        (lambda m: m.pop("weights"), "found weights = None"),
+        (lambda m: m["columns"][2].update(sources=[7]), "columns[2].sources: required indices from 0 to 1, found (7,)"),
+        (lambda m: m["columns"][2].pop("tensors"), "manifest.json: columns[2].tensors: required a value, found none;"),
+        (lambda m: m.update(weights="../weights-0123456789abcdef.safetensors"), "weights: required a name such as "),
+        (lambda m: m.update(weights="manifest.json"), "0123456789abcdef.safetensors, found 'manifest.json'; save the"),
+        (lambda m: m.pop("weights"), "weights: required a value, found none"),
+        (lambda m: m.update(files={}), "files: required the SHA-256 of weights-"),
     ],
 )
 def test_a_changed_manifest_is_no_proof(saved: Path, change: Callable[[dict[str, Any]], object], message: str) -> None:

@@ -21,7 +21,7 @@ def _refusals() -> list[tuple[Callable[[ProgressiveNetwork], object], type[Excep
         (
             lambda net: net.add_column(build(), zoo.TRANSFORMER.example()),
             SiteError,
-            "example: required the input shape (6,) of the earlier columns, found (4, 5); all columns see the same",
+            "example: required the input shape (6,) of column 0, which the new one is to read, found (4, 5); a column",
         ),
         (lambda net: net.add_column(build(), x.numpy()), ConfigError, "example: required a tensor (B, *inp"),  # type: ignore[arg-type]
         (lambda net: net.add_column(len, x), ConfigError, "backbone: required an nn.Module, found a "),  # type: ignore[arg-type]

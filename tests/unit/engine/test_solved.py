@@ -25,6 +25,7 @@ from tests.helpers.asserts import (
     snapshot,
 )
 from tests.helpers.asserts import learn as train
+from tests.helpers.sealing import rehash
 
 SOLVED = MLPAdapter(alpha=0.5, solved_output=True)
 SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=0.1)
@@ -283,6 +284,9 @@ def test_a_changed_file_is_noticed(tmp_path: Path) -> None:
     stored = load_file(path)
     stored["columns.2.adapters.4.solved.bias"][0] += 1
     save_file(stored, path)
+    with pytest.raises(CheckpointError, match="found a damaged one \\(its SHA-256 is"):
+        ProgressiveNetwork.load(tmp_path, build=lambda k: mlp((5, 7, 4, 6)[k]))
+    rehash(tmp_path / "manifest.json")
     with pytest.raises(CheckpointError, match=r"first difference: tensor 'adapters\.4\.solved\.bias'"):
         ProgressiveNetwork.load(tmp_path, build=lambda k: mlp((5, 7, 4, 6)[k]))
 

@@ -326,7 +326,10 @@ def test_gates_that_were_lost_are_refused(tmp_path: Path, monkeypatch: pytest.Mo
     lost.unlink()
     with pytest.raises(CheckpointError) as caught:
         quick_run(KINDS["finetune"](PLAIN), make_stream(), out=tmp_path, measurement=EVERY)
-    assert str(caught.value) == f"{lost}: required a safetensors file, found none."
+    assert str(caught.value) == (
+        f"{lost}: required a safetensors file, found none; remove the folder {lost.parent} and run the same command "
+        "again."
+    )
 
 
 def test_gates_without_tensors_leave_no_file(tmp_path: Path) -> None:

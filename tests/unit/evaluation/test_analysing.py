@@ -1,6 +1,5 @@
 """The analysis of a run folder: from the files alone, kept where it is finished, refused where it does not belong."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from prognet.streams.stream import Stream
 from tests.helpers.commands import Recorder, content
 from tests.helpers.data import blobs
 from tests.helpers.runs import MEASUREMENT, NORMED, TRAINING, quick_run
+from tests.helpers.sealing import reseal, unsealed
 
 PAIRS = Pairs(pair_samples=8, tag_steps=1)
 LOOK = Look(samples=20, repeats=1, batch_size=8, pairs=PAIRS)
@@ -142,18 +142,30 @@ def test_a_changed_column_is_refused_alone(folder: Path) -> None:
     assert found[SECOND].problem is None
 
 
+def test_a_damaged_run_leaves_the_others(folder: Path) -> None:
+    path = folder / FIRST / "result.json"
+    path.write_bytes(path.read_bytes().replace(b"progressive", b"progressivE", 1))
+    found = found_in(folder)
+    assert found[FIRST].failed
+    assert f"{path}: required the content with SHA-256 " in str(found[FIRST].problem)
+    assert f"remove the folder {path.parent} and run the same command again." in str(found[FIRST].problem)
+    assert found[SECOND].problem is None
+
+
 def test_a_damaged_analysis_is_named(folder: Path) -> None:
     found_in(folder)
     path = folder / FIRST / ANALYSIS_FILE
-    whole = json.loads(path.read_text())
+    whole = unsealed(path)
     changes: list[dict[str, Any]] = [{"columns": []}, {"columns": [{}]}, {"columns": 3}, {"other": 1}]
     for change in changes:
-        path.write_text(json.dumps(whole | change))
-        with pytest.raises(RunFolderError, match=str(path)):
+        reseal(path, whole | change)
+        with pytest.raises(
+            RunFolderError, match=f"{path}: {next(iter(change))}.*: required .*; remove the file and run"
+        ):
             read_analysis(path.parent)
     assert found_in(folder)[FIRST].failed
-    path.write_text(json.dumps(whole | {"version": 99}))
-    with pytest.raises(RunFolderError, match="required version 1 of prognet.analysis, found 99"):
+    reseal(path, whole | {"version": 99})
+    with pytest.raises(RunFolderError, match="required version 2 of prognet.analysis, found 99"):
         read_analysis(path.parent)
 
 

@@ -209,7 +209,8 @@ def test_a_strategy_that_diverges_fails_alone(tmp_path: Path) -> None:
 
 def test_a_failure_that_is_made_good_is_forgotten(tmp_path: Path) -> None:
     outcome = compare([moody([1])], tmp_path)
-    assert outcome.failed == {"progressive, order 0, seed 0": "DivergedError: mood: required a good one, found none."}
+    assert list(outcome.failed) == ["progressive, order 0, seed 0"]
+    assert outcome.failed["progressive, order 0, seed 0"].startswith("DivergedError: mood: required a good one")
     assert read_manifest(tmp_path).failed == outcome.failed
     assert len(outcome.results) == 0
     outcome = compare([moody([])], tmp_path)
@@ -259,7 +260,7 @@ def test_a_folder_that_cannot_be_written_is_found_before_any_training(
 ) -> None:
     recorder = Recorder()
     (tmp_path / "file").write_text("")
-    with pytest.raises(UnwritableError, match=r"manifest\.json: could not be written \(File exists\)"):
+    with pytest.raises(UnwritableError, match=r"could not be written \(File exists\)"):
         compare([Progressive(PLAIN)], tmp_path / "file", observer=recorder)
     monkeypatch.setattr(os, "fsync", Full(0))
     with pytest.raises(UnwritableError, match=r"manifest\.json: could not be written \(No space left on device\)"):

@@ -101,6 +101,7 @@ def test_a_result_says_what_was_run() -> None:
             "data_memory": 4096,
             "feature_memory": 1024,
             "feature_precision": "float32",
+            "deterministic": False,
             "stack": 1,
         },
         "seed": 3,

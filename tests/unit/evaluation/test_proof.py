@@ -1,4 +1,3 @@
-import json
 import re
 import shutil
 import sys
@@ -18,6 +17,7 @@ from prognet.strategies import FineTune, HeadOnly, Independent, MultiTask, Progr
 from tests.helpers.commands import Recorder, content
 from tests.helpers.data import blobs
 from tests.helpers.runs import KINDS, MEASUREMENT, NORMED, PLAIN, quick_run
+from tests.helpers.sealing import edit, rehash
 from tests.helpers.streams import make_stream
 
 TRAINING = Training(epochs=1, batch_size=32, lr=0.01)
@@ -44,12 +44,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def folder(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "copy"))
-
-
-def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    document = json.loads(path.read_text())
-    change(document)
-    path.write_text(json.dumps(document))
 
 
 def problems(folder: Path, backbone: Any = None) -> dict[str, str]:
@@ -106,7 +100,8 @@ def test_a_flipped_bit_in_the_weights_is_found(folder: Path, offset: int) -> Non
     path.write_bytes(changed)
     found = problems(folder)
     assert list(found) == [FIRST]
-    assert re.search(r"column \d|state-2\.safetensors", found[FIRST])
+    assert found[FIRST].startswith(f"{path}: required a whole safetensors file, found a damaged one (its SHA-256 is ")
+    assert found[FIRST].endswith(f"; remove the folder {folder / FIRST} and run the same command again.")
 
 
 def test_the_changed_column_is_named(folder: Path) -> None:
@@ -117,6 +112,7 @@ def test_the_changed_column_is_named(folder: Path) -> None:
     name = next(name for name in tensors if name.startswith("columns.network.columns.1."))
     tensors[name].view(-1)[0] += 1
     save_file(tensors, path)
+    rehash(folder / FIRST / "result.json")
     found = problems(folder)
     assert list(found) == [FIRST]
     assert re.search(
@@ -138,8 +134,6 @@ def test_an_edited_digest_is_found(folder: Path) -> None:
     "change",
     [
         lambda document: document.update(digests=[{}, {}]),
-        lambda document: document.update(digests=[]),
-        lambda document: document["digests"].pop(0),
         lambda document: document["digests"][1].pop("column 0"),
         lambda document: document["digests"][1].update({"column 2": "0" * 64}),
     ],
@@ -148,7 +142,15 @@ def test_a_record_that_lacks_or_adds_something_is_no_proof(folder: Path, change:
     edit(folder / FIRST / "result.json", change)
     found = problems(folder)
     assert list(found) == [FIRST]
-    assert "required a record of ['column 0', 'column 1'] after each of 2 steps, found" in found[FIRST]
+    assert "required a record of ['column 0', 'column 1'] after the last step, found" in found[FIRST]
+
+
+@pytest.mark.parametrize("n", [0, 1, 3])
+def test_a_record_of_other_steps_is_no_proof(folder: Path, n: int) -> None:
+    edit(folder / FIRST / "result.json", lambda document: document.update(digests=[document["digests"][-1]] * n))
+    found = problems(folder)
+    assert list(found) == [FIRST]
+    assert f"result.json: digests: required a record of each of 2 steps, found {n}; remove the folder" in found[FIRST]
 
 
 def test_weights_of_another_run_are_found(folder: Path) -> None:
@@ -156,6 +158,9 @@ def test_weights_of_another_run_are_found(folder: Path) -> None:
     other = theirs.read_bytes()
     theirs.write_bytes(ours.read_bytes())
     ours.write_bytes(other)
+    assert list(problems(folder)) == [FIRST, SECOND]
+    for run in (FIRST, SECOND):
+        rehash(folder / run / "result.json")
     found = problems(folder)
     assert list(found) == [FIRST, SECOND]
     assert all("of column 0, as recorded after step 0, found" in problem for problem in found.values())
@@ -165,7 +170,10 @@ def test_missing_weights_are_named(folder: Path) -> None:
     (folder / FIRST / "state-2.safetensors").unlink()
     found = problems(folder)
     assert list(found) == [FIRST]
-    assert found[FIRST] == f"{folder / FIRST / 'state-2.safetensors'}: required a safetensors file, found none."
+    assert found[FIRST] == (
+        f"{folder / FIRST / 'state-2.safetensors'}: required a safetensors file, found none; remove the folder "
+        f"{folder / FIRST} and run the same command again."
+    )
 
 
 def test_damaged_weights_are_named(folder: Path) -> None:
@@ -224,11 +232,11 @@ def more_arguments(document: dict[str, Any]) -> None:
     ("change", "message"),
     [
         (no_strategy, "required the configuration of a run, found KeyError('strategy')"),
-        (no_backbone, "required the configuration of a run, found TypeError("),
+        (no_backbone, "config.backbone: required an object, found 'mlp'; remove the folder"),
         (wrong_width, "required the configuration of a run, found RuntimeError("),
-        (wrong_arguments, "required the configuration of a run, found TypeError("),
-        (no_list_of_arguments, "required the configuration of a run, found TypeError("),
-        (wrong_schedule, "required the configuration of a run, found IndexError("),
+        (wrong_arguments, "hidden: required a sequence of whole numbers, e.g. (64,), found 3."),
+        (no_list_of_arguments, "config.backbone.arguments: required an object, found [1]"),
+        (wrong_schedule, "schedule[1]: required different labels of 2 tasks, found (7,)"),
         (wrong_adapter, "adapter"),
         (foreign_strategy, "strategy: required one of ["),
         (foreign_strategy, "found 'os:system'; a strategy of one's own can be rebuilt by its author only."),

@@ -84,7 +84,7 @@ def test_no_test_sample_is_looked_at() -> None:
 def test_the_budget_is_reported(tmp_path: Path) -> None:
     found = search(seeds=(0, 2))
     found.save(tmp_path / "recipe.json")
-    document = read_json(tmp_path / "recipe.json", "prognet.recipe", 1)
+    document = read_json(tmp_path / "recipe.json", "prognet.recipe", 1, sealed=False)
     assert document["budget"] == {"trials": 3, "seeds": [0, 2], "chosen_by": "average validation accuracy"}
     assert [trial["score"] for trial in document["trials"]] == list(found.scores)
     assert read_recipe(tmp_path / "recipe.json") == (found.recipe, found.training)
@@ -93,7 +93,9 @@ def test_the_budget_is_reported(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_search_is_refused(tmp_path: Path) -> None:
     write_json(tmp_path / "recipe.json", "prognet.recipe", 1, {"recipe": {}, "training": {"augment": [], "lr": -1.0}})
-    with pytest.raises(RunFolderError, match="required a search, found ConfigError: lr: required"):
+    with pytest.raises(
+        RunFolderError, match="recipe.json: training.lr: required a finite number above 0, found -1.0; mend"
+    ):
         read_recipe(tmp_path / "recipe.json")
 
 

@@ -1,6 +1,5 @@
 """What frozen columns say is recorded when they are frozen, and compared in every later step and from the files."""
 
-import json
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +31,7 @@ from prognet.strategies import FineTune, Progressive
 from prognet.streams.task import Task
 from tests.helpers import zoo
 from tests.helpers.runs import NORMED, PLAIN, assert_same_tensors, learn_all, modes, quick_run, tensors
+from tests.helpers.sealing import edit, rehash
 from tests.helpers.streams import make_stream
 
 STREAM = make_stream((2, 3))
@@ -61,6 +61,8 @@ def proof(folder: Path) -> Path:
 
 def change(path: Path, how: Callable[[Evidence], Evidence]) -> None:
     write_evidence(path, how(read_evidence(path)))
+    if (path.parent / "result.json").exists():
+        rehash(path.parent / "result.json")
 
 
 def verdicts(folder: Path, backbone: Any = None) -> dict[str, Verdict]:
@@ -140,8 +142,13 @@ def test_other_bits_in_the_same_setting_fail(folder: Path, place: str) -> None:
 def replace_proof(place: Path, path: Path) -> None:
     """Names another file of proof in the manifest of a network."""
     other = path.rename(place / "proof-0123456789abcdef.safetensors")
-    manifest = json.loads((place / "manifest.json").read_text())
-    (place / "manifest.json").write_text(json.dumps({**manifest, "proof": other.name}))
+
+    def name_it(manifest: dict[str, Any]) -> None:
+        manifest["files"][other.name] = manifest["files"].pop(manifest["proof"])
+        manifest["proof"] = other.name
+
+    edit(place / "manifest.json", name_it)
+    rehash(place / "manifest.json")
 
 
 @pytest.mark.parametrize("changes", [{"model": "another"}, {"torch": "0.0"}, {"device": "mps"}], ids=str)
@@ -193,7 +200,10 @@ def test_a_network_with_a_broken_manifest_is_seen(folder: Path) -> None:
 def test_a_run_without_its_proof_fails(folder: Path) -> None:
     path = proof(folder / RUN)
     path.unlink()
-    assert verdicts(folder)[RUN].problem == f"{path}: required a file of proof, found none."
+    assert verdicts(folder)[RUN].problem == (
+        f"{path}: required a safetensors file, found none; remove the folder {folder / RUN} and run the same command "
+        "again."
+    )
 
 
 def test_a_record_of_other_columns_fails(folder: Path) -> None:
@@ -212,6 +222,7 @@ def test_a_tensor_that_is_not_frozen_is_proved_as_well(tmp_path: Path) -> None:
     name = sorted(numbers)[-1]
     numbers[name].view(-1)[0] += 1
     save_file(numbers, path)
+    rehash(path.parent / "result.json")
     (verdict,) = verify(tmp_path)
     assert verdict.problem == (
         f"{path.parent}: required the tensor {name!r} as it was stored, found another in state-2.safetensors."
@@ -332,7 +343,7 @@ def test_outputs_are_those_of_the_columns(kind: zoo.Kind) -> None:
     with reproducible(CPU):
         for k in range(2):
             assert torch.equal(found[k], net(x, k))
-    assert outputs_of([], x) == []
+    assert outputs_of([], x) == {}
 
 
 def test_where_the_inputs_lie_in_memory_changes_no_bit() -> None:

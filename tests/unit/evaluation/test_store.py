@@ -1,5 +1,4 @@
 import errno
-import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +16,7 @@ from prognet.results import RESULT_FILE, load_results, result_to_json
 from prognet.strategies import FineTune, Progressive, base
 from prognet.streams.stream import Stream
 from tests.helpers.runs import KINDS, NORMED, PLAIN, TRAINING, quick_run
+from tests.helpers.sealing import edit, sealed
 from tests.helpers.streams import make_stream
 
 STREAM = make_stream()
@@ -43,12 +43,6 @@ def begin(out: Path, epochs: int = 3) -> RunStore:
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
-
-
-def edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    document = json.loads(path.read_text())
-    change(document)
-    path.write_text(json.dumps(document))
 
 
 def test_a_run_has_a_folder_of_its_own(tmp_path: Path) -> None:
@@ -170,7 +164,10 @@ def test_a_missing_file_of_weights_is_named(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(CheckpointError) as caught:
         quick_run(FineTune(NORMED), STREAM, out=tmp_path)
-    assert str(caught.value) == f"{path}: required a safetensors file, found none."
+    assert str(caught.value) == (
+        f"{path}: required a safetensors file, found none; remove the folder {path.parent} and run the same command "
+        "again."
+    )
 
 
 @pytest.mark.parametrize(
@@ -178,8 +175,12 @@ def test_a_missing_file_of_weights_is_named(tmp_path: Path) -> None:
     [
         ("{", "required a prognet.progress file, found unreadable content"),
         ('{"schema": "prognet.result", "version": 1}', "required schema 'prognet.progress', found 'prognet.result'."),
-        ('{"schema": "prognet.progress", "version": 99}', "required version 2 of prognet.progress, found 99"),
-        ('{"schema": "prognet.progress", "version": 2}', "required the progress of a run, found KeyError: 'tasks'"),
+        ('{"schema": "prognet.progress", "version": 99}', "required version 3 of prognet.progress, found 99"),
+        ('{"schema": "prognet.progress", "version": 3}', "required a last line with the SHA-256 of what stands before"),
+        (
+            sealed({"schema": "prognet.progress", "version": 3}).decode(),
+            "strategy: required a value, found none; remove",
+        ),
     ],
 )
 def test_a_damaged_progress_file_is_named(text: str, message: str, tmp_path: Path) -> None:
@@ -194,7 +195,10 @@ def test_a_damaged_progress_file_is_named(text: str, message: str, tmp_path: Pat
 def test_a_progress_file_with_a_field_of_another_form_is_refused(field: str, tmp_path: Path) -> None:
     path = begin(tmp_path).folder / PROGRESS_FILE
     edit(path, lambda document: document.update({field: 3}))
-    with pytest.raises(RunFolderError, match="required the progress of a run, found"):
+    with pytest.raises(
+        RunFolderError,
+        match=rf"progress.json: {field}: required .*, found 3; remove the folder .*order-0-seed-0 and run",
+    ):
         quick_run(FineTune(NORMED), STREAM, out=tmp_path)
 
 

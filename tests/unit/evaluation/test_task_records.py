@@ -30,6 +30,7 @@ from prognet.streams.stream import Stream
 from tests.helpers.commands import Recorder, content
 from tests.helpers.data import blobs
 from tests.helpers.runs import MEASUREMENT, NORMED, TRAINING, make_session, quick_run
+from tests.helpers.sealing import reseal, unsealed
 
 PAIRS = Pairs(pair_samples=12, tag_steps=2)
 LOOK = Look(samples=12, repeats=1, batch_size=8, columns="last", pairs=PAIRS)
@@ -139,7 +140,12 @@ def test_a_damaged_file_is_named(folder: Path) -> None:
     list(analyse(folder, again, look=LOOK, device="cpu"))
     path = folder / PLACE / RELATEDNESS_FILE
     path.write_text(path.read_text().replace('"gain"', '"won"'))
-    with pytest.raises(RunFolderError, match=f"{path}: required a whole record, found KeyError: 'gain'; remove the"):
+    with pytest.raises(
+        RunFolderError, match=f"{path}: required the content with SHA-256 .*; the file was edited or is "
+    ):
+        read_relatedness(path.parent)
+    reseal(path, unsealed(path))
+    with pytest.raises(RunFolderError, match=f"{path}: won: required one of the fields .*; remove the"):
         read_relatedness(path.parent)
     found = {one.run: one for one in analyse(folder, again, look=LOOK, device="cpu")}
     assert found[PLACE].failed

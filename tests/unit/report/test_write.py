@@ -1,4 +1,3 @@
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,11 +6,25 @@ import pytest
 
 from prognet.errors import RunFolderError
 from prognet.files import write_json
+from prognet.manifest import Manifest, write_manifest
 from prognet.report import write_report
 from prognet.report.plots import PLOTS
 from prognet.results import Results
 from tests.helpers.results import make_results
 
+MANIFEST = Manifest(
+    command=["prognet", "run", "demo"],
+    stream={},
+    backbone={},
+    training={},
+    measurement={},
+    execution={},
+    strategies=["progressive", "independent"],
+    seeds=[0, 1],
+    orders=[0],
+    environment={},
+    created="today",
+)
 FREE_OF_TORCH = """
 import sys
 from prognet.report import write_report
@@ -35,9 +48,7 @@ def content(folder: Path) -> dict[str, bytes]:
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     save(make_results(["progressive", "independent"], seeds=2, n_tasks=2), folder)
-    write_json(
-        folder / "manifest.json", "prognet.folder", 2, {"command": ["prognet", "run", "demo"], "created": "today"}
-    )
+    write_manifest(folder, MANIFEST)
     assert write_report(str(folder)) == folder / "report.html"
     return folder
 
@@ -98,9 +109,10 @@ def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_manifest_of_another_version_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+def test_a_manifest_of_another_version_is_named_and_the_report_is_written_without_it(tmp_path: Path) -> None:
     save(make_results(["progressive"], seeds=1, n_tasks=1), tmp_path)
-    write_json(tmp_path / "manifest.json", "prognet.folder", 3, {})
-    with pytest.raises(RunFolderError, match=re.escape("required version 2 of prognet.folder, found 3")):
-        write_report(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"manifest.json", "runs"}
+    write_json(tmp_path / "manifest.json", "prognet.folder", 99, {})
+    page = write_report(tmp_path).read_text()
+    assert "Left out, since it is damaged: manifest.json: " in page
+    assert "required version 3 of prognet.folder, found 99; it was written by another release" in page
+    assert "No command was recorded." in page

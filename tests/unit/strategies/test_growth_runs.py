@@ -27,6 +27,7 @@ from prognet.strategies import (
     strategy_from,
 )
 from tests.helpers.runs import MEASUREMENT, NORMED, assert_same_numbers, assert_same_tensors, quick_run, tensors
+from tests.helpers.sealing import reseal, unsealed
 from tests.helpers.streams import make_stream
 
 TRAINING = Training(epochs=2, batch_size=16, lr=0.02)
@@ -98,10 +99,10 @@ def test_what_was_decided_is_what_was_done(name: str) -> None:
 def test_other_choices_are_another_network(tmp_path: Path) -> None:
     quick_run(SETTINGS["pruned"](), STREAM, training=TRAINING, out=tmp_path)
     path = RunStore.of(tmp_path, "progressive", 0, 0).folder / "result.json"
-    document = json.loads(path.read_text())
+    document = unsealed(path)
     step = next(step for step, choice in enumerate(document["choices"]) if choice.get("pruned"))
     document["choices"][step]["pruned"].pop()
-    path.write_text(json.dumps(document))
+    reseal(path, document)
     (verdict,) = verify(tmp_path)
     assert "state-4.safetensors: required" in str(verdict.problem)
 

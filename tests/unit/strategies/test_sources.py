@@ -61,17 +61,19 @@ def test_the_latest_columns_within_the_bounds(
     sources: Sources, required: list[int] | dict[str, list[int]], chain: str
 ) -> None:
     net = network(CHAINS[chain])
-    found = selected(sources, [0.0, 1.0, 2.0, 3.0], net)
+    found = selected(sources, [0.0, 1.0, 2.0, 3.0], net, range(4))
     assert found == (required[chain] if isinstance(required, dict) else required)
     assert len(net.closure(found)) <= (sources.closure or 4)
 
 
 def test_the_best_columns_first_and_the_later_one_of_a_tie() -> None:
     net = network(CHAINS["mixed"])
-    assert selected(TopSources(3), [0.5, 0.9, 0.5, 0.1], net) == [1, 2, 0]
-    assert selected(TopSources(2), [0.5, 0.5, 0.5, 0.5], net) == [3, 2]
-    assert selected(TopSources(2, closure=1), [0.5, 0.9, 0.4, 0.1], net) == [0]  # 1 reads 0, and 2 makes two
-    assert selected(AllSources(), [], network([])) == []
+    every = range(4)
+    assert selected(TopSources(3), [0.5, 0.9, 0.5, 0.1], net, every) == [1, 2, 0]
+    assert selected(TopSources(2), [0.5, 0.5, 0.5, 0.5], net, every) == [3, 2]
+    assert selected(TopSources(2, closure=1), [0.5, 0.9, 0.4, 0.1], net, every) == [0]  # 1 reads 0, and 2 makes two
+    assert selected(TopSources(2), [0.9, 0.1], net, [1, 3]) == [1, 3]
+    assert selected(AllSources(), [], network([]), ()) == []
 
 
 @pytest.mark.parametrize("by", EVIDENCE)

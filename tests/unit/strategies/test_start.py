@@ -55,6 +55,7 @@ from tests.helpers.runs import (
     quick_run,
     tensors,
 )
+from tests.helpers.sealing import rehash
 from tests.helpers.streams import make_byte_stream, make_stream, make_task
 
 TRUNK = mlp(hidden=(24, 16))
@@ -533,6 +534,9 @@ def test_a_changed_solved_tensor_is_found_by_verify(tmp_path: Path) -> None:
     name = next(name for name in stored if name.endswith("solved.bias"))
     stored[name][0] += 0.5
     save_file(stored, path)
+    (verdict,) = verify(tmp_path)
+    assert "its SHA-256 is" in str(verdict.problem)
+    rehash(path.with_name("result.json"))
     (verdict,) = verify(tmp_path)
     assert f"the first tensor that differs is {name!r}" in str(verdict.problem)
 

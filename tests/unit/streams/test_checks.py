@@ -107,19 +107,38 @@ def test_two_tasks_with_one_label_are_refused() -> None:
         check_tasks([FIRST, FIRST], "per-task")
 
 
-def test_tasks_of_different_shapes_are_refused() -> None:
+def test_inputs_of_one_head_have_one_shape() -> None:
     other = blob_task(1, 2, 7, 3, torch.Generator())
-    message = r"task 1 .*train.x: required samples as in task 0, \(6,\) torch.float32, found \(7,\) .*; resize, pad"
-    with pytest.raises(StreamError, match=message):
-        check_tasks([FIRST, other], "per-task")
+    check_tasks([FIRST, other], "per-task")
+    with pytest.raises(StreamError) as error:
+        check_tasks([FIRST, replace(other, head=0)], "shared")
+    assert str(error.value) == (
+        "heads: a shared head required inputs of one shape in every task, found [(6,), (7,)]; "
+        'use heads="per-task", or resize or pad so that all tasks have one input.'
+    )
 
 
-def test_tasks_of_different_normalisation_are_refused() -> None:
+def test_inputs_of_one_shape_have_one_type_whatever_stands_between() -> None:
+    narrow = blob_task(1, 2, 7, 3, torch.Generator())
+    wide = replace(FIRST, label=2, head=2)
+    for split in ("train", "val", "test"):
+        wide = with_split(wide, split, x=getattr(wide, split).x.double())
+    message = (
+        "task 2 ('blobs 0'): train.x: required samples as in task 0, (6,) torch.float32, found (6,) torch.float64; "
+        "convert so that all tasks with inputs of this shape have one type."
+    )
+    with pytest.raises(StreamError, match=re.escape(message)):
+        check_tasks([FIRST, narrow, wide], "per-task")
+
+
+def test_inputs_of_one_shape_have_one_normalisation() -> None:
     images = Samples(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 1, 0, 1]))
     plain = replace(FIRST, train=images, val=images, test=images)
     other = replace(plain, label=1, head=1, normalisation=Normalisation((0.5,), (1.0,)))
     with pytest.raises(StreamError, match="task 1 .*normalisation: required that of task 0.*use one normalisation"):
         check_tasks([plain, other], "per-task")
+    larger = Samples(torch.zeros(4, 1, 3, 2, dtype=torch.uint8), images.y)
+    check_tasks([plain, replace(other, train=larger, val=larger, test=larger)], "per-task")
 
 
 def test_a_shared_head_needs_equal_class_counts() -> None:

@@ -133,7 +133,6 @@ NAN[7, 1] = np.nan
         (replaced("y_train", np.zeros(20, int)), "arrays[1].y_test: required classes that the training split has (0)"),
         (arrays(1), "task 1 ('task 1'): classes: required at least two classes, found 1"),
         (replaced("x_train", NAN), ".x: required finite numbers, found NaN or infinity in sample "),
-        (arrays(2, n_features=3), "task 1 ('task 1'): train.x: required samples as in task 0, (4,) torch.float32"),
         (
             (np.zeros((0, 4)), np.zeros(0), np.zeros((0, 4)), np.zeros(0)),
             "task 1 ('task 1'): train.x: required at least one sample, found none",

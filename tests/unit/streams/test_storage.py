@@ -1,4 +1,3 @@
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from prognet.streams.objectives import Classification, Objective
 from prognet.streams.storage import STREAM_FILE
 from prognet.streams.stream import Stream
 from prognet.streams.task import Normalisation, Samples
+from tests.helpers import sealing
 from tests.helpers.data import blobs, same_samples
 
 
@@ -76,28 +76,43 @@ def test_an_absent_stream_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_version_is_refused(tmp_path: Path) -> None:
-    edit(tmp_path, lambda document: document.update(version=2))
-    with pytest.raises(RunFolderError, match="required version 1 of prognet.stream, found 2"):
+    edit(tmp_path, lambda document: document.update(version=1))
+    with pytest.raises(RunFolderError, match="required version 2 of prognet.stream, found 1"):
         Stream.load(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.pop("seed"), r"stream.json: seed: required a int, found None; make the stream again"),
-        (lambda d: d.update(draw="0"), r"stream.json: draw: required an int or null, found '0'"),
+        (lambda d: d.pop("seed"), r"stream.json: seed: required a value, found none; make the stream again"),
+        (lambda d: d.update(draw="0"), r"stream.json: draw: required a whole number of 64 bits, found '0'"),
         (lambda d: d.update(tasks={}), r"stream.json: tasks: required a list, found \{\}"),
-        (lambda d: d["tasks"].insert(0, 3), r"stream.json: tasks\[0\].label: required a int, found None"),
-        (lambda d: d["tasks"][1].pop("classes"), r"stream.json: tasks\[1\].classes: required a list, found None"),
-        (lambda d: d["tasks"][0].update(normalisation={}), r"tasks\[0\].normalisation: required lists of numbers"),
+        (lambda d: d["tasks"].insert(0, 3), r"stream.json: tasks\[0\]: required an object, found 3"),
+        (lambda d: d["tasks"][1].pop("classes"), r"stream.json: tasks\[1\].classes: required a value, found none"),
+        (
+            lambda d: d["tasks"][0].update(label=False),
+            r"tasks\[0\].label: required a whole number of 64 bits, found False",
+        ),
+        (
+            lambda d: d["tasks"][0].update(normalisation={}),
+            r"tasks\[0\].normalisation.mean: required a value, found none",
+        ),
         (
             lambda d: d["tasks"][0].update(normalisation={"mean": [1.0], "std": [0.0]}),
-            r"tasks\[0\].normalisation: required lists of numbers",
+            r"tasks\[0\].normalisation.std: required numbers above 0, found \(0.0,\); leave constant",
         ),
-        (lambda d: d["tasks"][1].update(file="gone"), r"tasks\[1\].file: required a file beside stream.json"),
-        (lambda d: d["tasks"][1].update(file="../.."), r"tasks\[1\].file: required a file beside stream.json"),
+        (lambda d: d["tasks"][1].update(file="gone"), r"tasks\[1\].file: required a name such as task-0-"),
+        (lambda d: d["tasks"][1].update(file="../.."), r"tasks\[1\].file: required a name such as task-0-"),
+        (
+            lambda d: d["tasks"][1].update(file="task-7-0123456789abcdef.safetensors"),
+            r"tasks\[1\].file: required a file beside stream.json, found 'no task-7-",
+        ),
+        (
+            lambda d: d["tasks"][1].update(objective={"name": "regression", "other": 1}),
+            r"stream.json: tasks\[1\].objective: required the fields of 'regression', found \['other'\]",
+        ),
         (lambda d: d["tasks"][0].update(label=4), r"stream.json: task 4 .*label: required its position"),
-        (lambda d: d.update(heads="both"), r"stream.json: heads: required one of .*found 'both'"),
+        (lambda d: d.update(heads="both"), r"stream.json: heads: required one of .*found 'both'; make the"),
         (lambda d: d["tasks"].clear(), r"stream.json: tasks: required at least one task"),
     ],
 )
@@ -120,11 +135,10 @@ def test_damaged_tensors_are_refused(tmp_path: Path) -> None:
 def test_tensors_that_are_none_are_refused(tmp_path: Path) -> None:
     from hashlib import sha256
 
-    edit(tmp_path, lambda d: d["tasks"][0].update(sha256=sha256(b"nothing").hexdigest(), file="task-0.safetensors"))
-    (tmp_path / "task-0.safetensors").write_bytes(b"nothing")
-    with pytest.raises(
-        StreamError, match="task-0.safetensors: content: required tensors x and y of train, val and test"
-    ):
+    name = "task-0-0123456789abcdef.safetensors"
+    edit(tmp_path, lambda d: d["tasks"][0].update(sha256=sha256(b"nothing").hexdigest(), file=name))
+    (tmp_path / name).write_bytes(b"nothing")
+    with pytest.raises(StreamError, match=f"{name}: content: required tensors x and y of train, val and test"):
         Stream.load(tmp_path)
 
 
@@ -163,6 +177,4 @@ def test_loading_restores_the_objective(tmp_path: Path) -> None:
 def edit(folder: Path, change: Any) -> None:
     """A saved stream of two tasks, its JSON changed by hand."""
     path = blobs((2, 3)).save(folder)
-    document = json.loads(path.read_text())
-    change(document)
-    path.write_text(json.dumps(document))
+    sealing.edit(path, change)

@@ -12,6 +12,7 @@ from prognet.errors import ConfigError, StreamError
 from prognet.streams.numeric import MultiLabel, Regression
 from prognet.streams.own_data import from_arrays
 from prognet.streams.stream import Stream
+from tests.helpers.sealing import edit
 
 RANDOM = np.random.default_rng(0)
 X, TEST = RANDOM.normal(size=(40, 4)), RANDOM.normal(size=(10, 4))
@@ -68,8 +69,8 @@ def test_a_stream_of_every_kind_is_read_back_bit_for_bit(tmp_path: Path) -> None
 
 def test_a_damaged_objective_is_refused(tmp_path: Path) -> None:
     path = stream_of(NUMBERS, kinds=["regression"]).save(tmp_path)
-    path.write_text(path.read_text().replace('"regression"', '"regresion"', 2))
-    with pytest.raises(StreamError, match="objective: required one of .*found 'regresion'"):
+    edit(path, lambda document: document["tasks"][0]["objective"].update(name="regresion"))
+    with pytest.raises(StreamError, match=r"stream.json: tasks\[0\].objective: required one of .*found 'regresion'"):
         Stream.load(tmp_path)
 
 

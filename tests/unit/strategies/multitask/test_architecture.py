@@ -29,6 +29,7 @@ from prognet.strategies.multitask import (
     Hard,
     PCGrad,
     Soft,
+    Stems,
     Uncertainty,
     UPGrad,
     Weighting,
@@ -53,6 +54,7 @@ from tests.helpers.zoo import ZOO, Kind
 ARCHITECTURES: tuple[Architecture, ...] = (
     Hard(),
     Hard(shared=["1"]),
+    Stems(),
     Soft(penalty=0.1),
     CrossStitch(),
     CrossStitch(reads="earlier"),
@@ -309,8 +311,9 @@ def test_a_shared_trunk_needs_inputs_of_one_shape(architecture: Architecture) ->
     with pytest.raises(ConfigError) as caught:
         of_two_shapes(architecture)
     assert str(caught.value) == (
-        "architecture: required inputs of one shape in all tasks, found {0: (1, 4, 4), 1: (1, 3, 3)}; share some "
-        "layers only, with Hard(shared=[...]), or use Soft, where every task has a network of its own."
+        "architecture: required inputs of one shape in all tasks, found (1, 4, 4) in task 0 and (1, 3, 3) in task 1; "
+        "share some layers only, with Stems() or Hard(shared=[...]), or use Soft, where every task has a network of "
+        "its own."
     )
 
 

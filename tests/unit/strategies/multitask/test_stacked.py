@@ -10,7 +10,7 @@ from prognet.config import Execution, Training
 from prognet.evaluation.replication import run_together
 from prognet.results import RunResult
 from prognet.strategies import MultiTask, Strategy
-from prognet.strategies.multitask import Adversarial, Attention, CrossStitch, FiLM, Hard, Soft, UPGrad
+from prognet.strategies.multitask import Adversarial, Attention, CrossStitch, FiLM, Hard, Soft, Stems, UPGrad
 from prognet.training import Session
 from tests.helpers.runs import MEASUREMENT, PLAIN, quick_run, tensors
 from tests.helpers.streams import make_stream
@@ -24,6 +24,7 @@ TRAINING = Training(epochs=2, batch_size=16, lr=0.05, optimiser="sgd")
     "make",
     [
         lambda: MultiTask(PLAIN, architecture=Hard(shared=["3"])),
+        lambda: MultiTask(PLAIN, architecture=Stems()),
         lambda: MultiTask(PLAIN, architecture=Soft(penalty=0.1)),
         lambda: MultiTask(PLAIN, architecture=CrossStitch()),
         lambda: MultiTask(PLAIN, architecture=Attention()),
@@ -31,7 +32,7 @@ TRAINING = Training(epochs=2, batch_size=16, lr=0.05, optimiser="sgd")
         lambda: MultiTask(PLAIN, architecture=Adversarial()),
         lambda: MultiTask(PLAIN, weighting=UPGrad()),
     ],
-    ids=["hard", "soft", "stitch", "attention", "film", "adversarial", "weighted"],
+    ids=["hard", "stems", "soft", "stitch", "attention", "film", "adversarial", "weighted"],
 )
 def test_seeds_that_are_trained_together_are_those_that_are_trained_alone(make: Callable[[], Strategy]) -> None:
     stream = make_stream((2, 3))

@@ -148,7 +148,7 @@ def test_a_joint_model_of_a_shared_head_has_one() -> None:
         (
             {"architecture": Soft},
             "architecture: required one of ['Added', 'Adversarial', 'Attention', 'Concatenated', 'CrossStitch', "
-            f"'FiLM', 'Hard', 'Soft'], found {Soft}; e.g. architecture=Added().",
+            f"'FiLM', 'Hard', 'Soft', 'Stems'], found {Soft}; e.g. architecture=Added().",
         ),
     ],
 )
