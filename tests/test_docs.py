@@ -151,6 +151,7 @@ def nothing_runs(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(evaluation, "verify", proof)
     monkeypatch.setattr(evaluation, "analyse", look)
     monkeypatch.setattr(report, "write_report", page)
+    monkeypatch.setattr(report, "damaged_files", lambda folder: {})
     monkeypatch.setattr(cli, "read_tuned", lambda path: {})
     monkeypatch.setattr(cli, "write_tuned", lambda path, tuned: None)
     for block in blocks(read(ROOT / "docs" / "backbones.md")):
