@@ -196,5 +196,5 @@ def test_what_the_measures_are_defined_for() -> None:
 def test_bad_settings_are_refused(name: str, value: int, least: str) -> None:
     with pytest.raises(ConfigError, match=f"{name}: required a whole number, at least {least}, found {value}"):
         Pairs(**{name: value})  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="tag_lr: required a number above 0, found 0"):
+    with pytest.raises(ConfigError, match="tag_lr: required a finite number above 0, found 0"):
         Pairs(tag_lr=0)
