@@ -1,8 +1,11 @@
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -138,6 +141,57 @@ def test_a_script_without_its_guard_is_told_of_it(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "ConfigError: jobs: required processes that begin" in done.stderr
     assert "call prognet below `if __name__ == '__main__':`" in done.stderr
+
+
+PROGRAM = """
+import sys
+from functools import partial
+from pathlib import Path
+
+from prognet import Training, Workers, grid
+from tests.helpers.data import blobs
+from tests.helpers.workers import Troubled, note_process
+
+if __name__ == "__main__":
+    strategy = Troubled("noting", partial(note_process, Path("notes")))
+    grid([strategy], lambda order: blobs((2, 3), seed=order), out="out", seeds=(0, 1), device="cpu", threads=1,
+        training=Training(epochs=10**6), workers=Workers(jobs=2))
+"""
+
+
+def is_alive(process: int) -> bool:
+    """Whether it is there and more than an entry that nobody has asked for yet."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")")[-1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="tells processes by /proc, which is not here")
+@pytest.mark.parametrize("way", [signal.SIGKILL, signal.SIGINT])
+def test_workers_end_with_the_program(tmp_path: Path, way: signal.Signals) -> None:
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    (tmp_path / "program.py").write_text(PROGRAM)
+    paths = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[4])}
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen([sys.executable, "program.py"], cwd=tmp_path, env=paths, stderr=quiet) as program:
+        wait_for(lambda: len(list(notes.iterdir())) == 2 or program.poll() is not None)
+        workers = [int(note.name) for note in notes.iterdir()]
+        assert len(workers) == 2
+        assert all(map(is_alive, workers))
+        program.send_signal(way)
+        wait_for(lambda: not any(map(is_alive, workers)))
+        assert program.wait(60) != 0
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 120.0) -> None:
+    """Waits until something holds."""
+    end = monotonic() + seconds
+    while not condition():
+        assert monotonic() < end
+        sleep(0.1)
 
 
 def test_engines_are_chosen_by_the_number_of_jobs() -> None:
