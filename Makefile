@@ -1,7 +1,7 @@
 # All set-up on a machine with nothing but Python and make:
 #
 #   make demo    installs into .venv, runs the main job on the embedded data, says where the report is
-#   make test    installs the test extra and runs the tests
+#   make test    installs the test extra and runs the tests, in a process for each core
 #   make check   installs the check extra and runs the linters and the type checker
 #   make clean   removes .venv and every cache; runs are kept
 #
@@ -20,7 +20,7 @@ demo: $(VENV)/.installed
 	@echo "The report is at $(CURDIR)/$(DEMO)/report.html"
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 check: $(VENV)/.installed-test,check
 	$(BIN)/ruff check

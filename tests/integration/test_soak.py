@@ -38,7 +38,8 @@ class Notes:
         """Notes what is held now that all that is not needed has been given back."""
         gc.collect()
         held = gc.get_objects()
-        storages = [o.untyped_storage() for o in held if issubclass(type(o), torch.Tensor) and o.device.type == "cpu"]
+        tensors = [o for o in held if issubclass(type(o), torch.Tensor) and o.device.type == "cpu"]
+        storages = [tensor.untyped_storage() for tensor in tensors if tensor.layout == torch.strided]
         self.objects.append(len(held))
         self.tensor_bytes.append(sum({s.data_ptr(): s.nbytes() for s in storages}.values()))
         self.handles.append(len(list((PROCESS / "fd").iterdir())))

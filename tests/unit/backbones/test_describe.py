@@ -9,6 +9,7 @@ from torch import nn
 
 from prognet.backbones import accepts_width, cnn, describe_backbone, mlp, resnet18, vit_tiny
 from prognet.errors import ConfigError
+from tests.helpers.names import without_addresses
 
 
 def plain(input_shape: Sequence[int], n_classes: int) -> nn.Module:
@@ -57,7 +58,7 @@ HERE = plain.__module__
         (Callable(), {"name": f"{HERE}:Callable", "arguments": {}}),
         (nn.Linear, {"name": "torch.nn.modules.linear:Linear", "arguments": {}}),
     ],
-    ids=str,
+    ids=without_addresses,
 )
 def test_a_backbone_is_described_in_json(backbone: Any, expected: dict[str, Any]) -> None:
     assert describe_backbone(backbone) == expected

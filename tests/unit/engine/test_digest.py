@@ -25,6 +25,7 @@ from prognet.engine.digest import (
     tensors_of,
 )
 from tests.helpers import zoo
+from tests.helpers.names import without_addresses
 
 
 def flip_lowest_bit(tensor: Tensor) -> None:
@@ -196,7 +197,7 @@ def _other(x: Tensor) -> Tensor:
         (None, 0),
         (nn.ReLU().forward, nn.Tanh().forward),
     ],
-    ids=str,
+    ids=without_addresses,
 )
 def test_public_attributes_count(one: object, two: object) -> None:
     """Functions, tensors that are no buffers, and nested settings, whatever they are held in."""
@@ -204,7 +205,9 @@ def test_public_attributes_count(one: object, two: object) -> None:
     assert module_digest(_Attribute(one)) == module_digest(copy.deepcopy(_Attribute(one)))
 
 
-@pytest.mark.parametrize("value", [object(), {"handle": object()}, torch.device("cpu"), [lambda: None]], ids=str)
+@pytest.mark.parametrize(
+    "value", [object(), {"handle": object()}, torch.device("cpu"), [lambda: None]], ids=without_addresses
+)
 def test_where_an_attribute_is_kept_does_not_count(value: object) -> None:
     assert "0x" not in structure_of(_Attribute(value))
 
