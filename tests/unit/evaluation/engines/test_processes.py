@@ -144,7 +144,7 @@ def test_a_script_without_its_guard_is_told_of_it(tmp_path: Path) -> None:
 
 
 PROGRAM = """
-import sys
+import signal
 from functools import partial
 from pathlib import Path
 
@@ -153,6 +153,7 @@ from tests.helpers.data import blobs
 from tests.helpers.workers import Troubled, note_process
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal; a shell may have switched it off
     strategy = Troubled("noting", partial(note_process, Path("notes")))
     grid([strategy], lambda order: blobs((2, 3), seed=order), out="out", seeds=(0, 1), device="cpu", threads=1,
         training=Training(epochs=10**6), workers=Workers(jobs=2))
@@ -177,13 +178,16 @@ def test_workers_end_with_the_program(tmp_path: Path, way: signal.Signals) -> No
     paths = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[4])}
     quiet = subprocess.DEVNULL
     with subprocess.Popen([sys.executable, "program.py"], cwd=tmp_path, env=paths, stderr=quiet) as program:
-        wait_for(lambda: len(list(notes.iterdir())) == 2 or program.poll() is not None)
-        workers = [int(note.name) for note in notes.iterdir()]
-        assert len(workers) == 2
-        assert all(map(is_alive, workers))
-        program.send_signal(way)
-        wait_for(lambda: not any(map(is_alive, workers)))
-        assert program.wait(60) != 0
+        try:
+            wait_for(lambda: len(list(notes.iterdir())) == 2 or program.poll() is not None)
+            workers = [int(note.name) for note in notes.iterdir()]
+            assert len(workers) == 2
+            assert all(map(is_alive, workers))
+            program.send_signal(way)
+            wait_for(lambda: not any(map(is_alive, workers)))
+            assert program.wait(60) != 0
+        finally:
+            program.kill()
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 120.0) -> None:
