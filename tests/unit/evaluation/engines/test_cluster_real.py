@@ -88,6 +88,14 @@ def test_a_worker_that_dies_is_replaced_and_a_lambda_is_sent(tmp_path: Path) -> 
     assert len(tensors[0]) == 3 * 2 * 2
 
 
+PROGRAM = """
+import signal, sys
+from prognet.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal; a shell may have switched it off
+sys.exit(main())
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL])
 def test_a_comparison_that_is_stopped_leaves_no_process_and_goes_on(tmp_path: Path, kind: signal.Signals) -> None:
@@ -96,7 +104,7 @@ def test_a_comparison_that_is_stopped_leaves_no_process_and_goes_on(tmp_path: Pa
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with (tmp_path / "said").open("wb") as said:
         program = subprocess.Popen(
-            [sys.executable, "-m", "prognet", *line, "--epochs", "400"],
+            [sys.executable, "-c", PROGRAM, *line, "--epochs", "400"],
             env=environment,
             stdout=said,
             stderr=said,
