@@ -160,3 +160,17 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
         f"{tmp_path / 'x.json'}: required version 1 of prognet.test, found 2; it was written by another release of "
         "prognet: read it with that one, or choose another folder."
     )
+
+
+def test_every_changed_bit_of_a_sealed_document_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, "test.a", 1, {"b": [1, 2.5, None], "c": "text"})
+    content = path.read_bytes()
+    for place in range(8 * len(content)):
+        broken = bytearray(content)
+        broken[place // 8] ^= 1 << place % 8
+        path.write_bytes(broken)
+        with pytest.raises(RunFolderError, match=r"a\.json: required"):
+            read_json(path, "test.a", 1)
+    path.write_bytes(content)
+    assert read_json(path, "test.a", 1) == {"b": [1, 2.5, None], "c": "text"}
