@@ -20,6 +20,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from importlib.util import find_spec
+from math import inf
 from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter, process_time
@@ -33,6 +34,7 @@ from torch.nn.functional import interpolate
 
 import prognet
 from prognet.backbones import Backbone, mlp
+from prognet.errors import DivergedError
 from prognet.files import write_atomically
 from prognet.metrics import delta_m
 from prognet.report.plots.style import look
@@ -55,6 +57,7 @@ UNEVEN = (1200, 900, 600, 300, 150)
 
 Make = Callable[[Backbone], Strategy]
 ARCHITECTURES: Mapping[str, mt.Architecture] = {
+    "stems": mt.Stems(),
     "soft": mt.Soft(),
     "cross-stitch": mt.CrossStitch(),
     "cross-stitch, earlier": mt.CrossStitch(reads="earlier"),
@@ -120,7 +123,7 @@ class Size:
     """Learning rates that are tried; the last one where there is no search."""
 
 
-FULL = Size(images=50_000, per_angle=2000, test=10_000, epochs=8, seeds=5, rates=(0.0003, 0.003, 0.001))
+FULL = Size(images=10_000, per_angle=2000, test=10_000, epochs=8, seeds=5, rates=(0.001, 0.01, 0.003))
 QUICK = Size(images=500, per_angle=100, test=500, epochs=1, seeds=2, rates=(0.001,))
 
 
@@ -245,7 +248,13 @@ def of_method(name: str, method: str, size: Size, root: Path, runs: Path, device
             write_atomically(path, json.dumps(asdict(train(name, method, stream, seed, rate, size, device))).encode())
         return Trained(**json.loads(path.read_text()))
 
-    tried = {rate: at(SEARCH_SEED, rate).validation for rate in size.rates} if len(size.rates) > 1 else {}
+    def validation(rate: float) -> float:
+        try:
+            return at(SEARCH_SEED, rate).validation
+        except DivergedError:
+            return inf
+
+    tried = {rate: validation(rate) for rate in size.rates} if len(size.rates) > 1 else {}
     rate = min(tried, key=lambda key: tried[key]) if tried else size.rates[-1]
     return [at(seed, rate) for seed in range(size.seeds)]
 
@@ -352,8 +361,8 @@ def table(name: str, trained: Sequence[Trained], size: Size) -> str:
         "mean ± half of the 95 % interval. Below zero over single networks is negative transfer.",
         "",
         "| method | accuracy (%) | each task (%) | over single (points) | Δ_m (%) | tasks below single | lr "
-        "| parameters | GFLOPs | CPU seconds |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| mean gradient length | parameters | GFLOPs | CPU seconds |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for method in dict.fromkeys(item.method for item in trained):
         mine = _of(trained, method)
@@ -367,11 +376,17 @@ def table(name: str, trained: Sequence[Trained], size: Size) -> str:
         each = " / ".join(f"{100 * value:.2f}" for value in np.mean([item.accuracy for item in mine], axis=0))
         lines.append(
             f"| {method} | {points(t_interval(_means(mine)), '.2f')} | {each} | {gain} | {relative} | {harmed} "
-            f"| {mine[0].rate:g} | {mine[0].parameters:,} | {mine[0].flops / 1e9:,.0f} "
+            f"| {mine[0].rate:g} | {length_of(mine)} | {mine[0].parameters:,} | {mine[0].flops / 1e9:,.0f} "
             f"| {np.mean([item.seconds for item in mine]):.1f} |"
         )
-    lines += [f"| *published:* {what} | {mean} | {each} | | | | | | | |" for what, mean, each in setting.published]
+    lines += [f"| *published:* {what} | {mean} | {each} | | | | | | | | |" for what, mean, each in setting.published]
     return "\n".join([*lines, "", *([f"Published figures: {setting.setup}.", ""] if setting.setup else [])])
+
+
+def length_of(mine: Sequence[Trained]) -> str:
+    """The mean length of the combined gradients, where a weighting measured it."""
+    lengths = [item.gradient_norm for item in mine if item.gradient_norm is not None]
+    return f"{np.mean(lengths):.2f}" if lengths else ""
 
 
 def _harmed(mine: Sequence[Trained], alone: Sequence[Trained]) -> int:
