@@ -267,7 +267,7 @@ def train(name: str, method: str, stream: Stream, seed: int, rate: float, size: 
     strategy = methods()[method](setting.backbone)
     started = process_time()
     result = prognet.run(strategy, stream, training=training, measurement=measurement, seed=seed, device=device)
-    norm = result.learner.records[-1].gradient_norm
+    norm = result.costs[-1].gradient_norm
     return Trained(
         stream=name,
         method=method,

@@ -22,7 +22,7 @@ from prognet.recorded import check_result
 if TYPE_CHECKING:
     import pandas
 
-SCHEMA, VERSION = "prognet.result", 3
+SCHEMA, VERSION = "prognet.result", 4
 RESULT_FILE = "result.json"
 PRIMARY_METRIC = "accuracy"
 
@@ -106,6 +106,8 @@ class StepCost:
     """Wall time of evaluating the accuracy matrix's row and the learning curves."""
     peak_memory: int
     """Bytes: on CUDA the peak of the allocator during the step, elsewhere the peak of the process so far."""
+    gradient_norm: float
+    """The mean length of the gradients that updates follow, where losses of tasks are weighted; NaN elsewhere."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import nan
+from math import isnan, nan
 from time import perf_counter
 from typing import Any
 
@@ -15,7 +15,7 @@ from prognet.results import Floats, RunResult, StepCost, to_json
 from prognet.strategies import Strategy
 from prognet.streams.stream import Stream
 from prognet.streams.task import Task
-from prognet.training import Session, computing, count_parameters, evaluating, outputs_of
+from prognet.training import FitRecord, Session, computing, count_parameters, evaluating, outputs_of
 
 
 def take_step(learner: Strategy, stream: Stream, group: Sequence[int], result: RunResult) -> RunResult:
@@ -58,6 +58,7 @@ def take_step(learner: Strategy, stream: Stream, group: Sequence[int], result: R
         feature_seconds=float(sum(record.feature_seconds for record in records)),
         evaluation_seconds=perf_counter() - started + sum(record.measuring_seconds for record in records),
         peak_memory=peak_memory(session.device),
+        gradient_norm=_mean_norm(records),
     )
     return replace(
         result,
@@ -68,6 +69,13 @@ def take_step(learner: Strategy, stream: Stream, group: Sequence[int], result: R
         digests=(*result.digests, digests),
         choices=(*result.choices, _merged(learner.choices[n_choices:])),
     )
+
+
+def _mean_norm(records: Sequence[FitRecord]) -> float:
+    """The mean length of the gradients over the updates in which it was measured; NaN without any."""
+    measured = [record for record in records if not isnan(record.gradient_norm)]
+    updates = sum(record.updates for record in measured)
+    return sum(record.updates * record.gradient_norm for record in measured) / updates if updates else nan
 
 
 def _forward_flops(learner: Strategy, stream: Stream, group: Sequence[int], result: RunResult) -> tuple[float, ...]:

@@ -29,6 +29,7 @@ COSTS = (
     "feature_seconds",
     "evaluation_seconds",
     "peak_memory",
+    "gradient_norm",
 )
 """The fields of `StepCost` that are one number."""
 FORWARD = "forward_flops"

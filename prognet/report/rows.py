@@ -18,6 +18,7 @@ from prognet.report.units import (
     PERCENT,
     POINTS,
     PROBABILITY,
+    RATIO,
     SECONDS,
     WHOLE_MEGABYTES,
     Unit,
@@ -45,6 +46,7 @@ _COST_TITLES = {
     "feature_seconds": ("of these, frozen features", SECONDS),
     "evaluation_seconds": ("evaluation", SECONDS),
     "peak_memory": ("peak memory", WHOLE_MEGABYTES),
+    "gradient_norm": ("gradient length", RATIO),
     FORWARD: ("FLOPs of a prediction", COUNT),
 }
 
@@ -171,7 +173,8 @@ def cost_table(comparison: Comparison) -> Table:
         "Costs per step",
         "What each step of the schedule cost, mean over seeds. Trainable and added count the parameters that the step "
         "trained and added; a prediction is of one sample, mean over the tasks seen; peak memory is the allocator's on "
-        "CUDA and elsewhere the whole process's so far.",
+        "CUDA and elsewhere the whole process's so far; the length of a gradient is the mean over the updates of a "
+        "strategy that weights the losses of tasks.",
         (_STRATEGY, Column("step", "step", COUNT), Column("tasks_seen", "tasks seen", COUNT), *columns),
         rows,
     )

@@ -153,4 +153,5 @@ def _cost(strategy: str, seed: int, step: int, group: Sequence[int], n_tasks: in
         seconds=1.5 * len(group) + 0.1 * (derive_seed(seed, "seconds", strategy, step) % 7),
         evaluation_seconds=0.2,
         peak_memory=300_000_000 + 1_000_000 * step,
+        gradient_norm=2.5 if strategy.startswith("multitask") else float("nan"),
     )

@@ -57,6 +57,7 @@ def make_result(
         feature_seconds=number,
         evaluation_seconds=0.5,
         peak_memory=1024,
+        gradient_norm=nan,
     )
     curve = LearningCurve(step=0, task=0, updates=(0, 4), accuracy=(0.5, number), validation=(number, 0.25))
     return RunResult(

@@ -85,6 +85,17 @@ def test_the_length_of_gradients_is_recorded_where_losses_are_weighted() -> None
     assert lengths[PCGrad(match_scale=True)] == pytest.approx(lengths[FixedWeights()], rel=0.3)
 
 
+def test_the_length_of_gradients_is_a_number_of_every_step_of_the_result() -> None:
+    stream = make_stream((2, 2, 2))
+    for schedule in ("joint", "cumulative"):
+        strategy = MultiTask(PLAIN, weighting=PCGrad(), schedule=schedule)
+        result = quick_run(strategy, stream)
+        lengths = [record.gradient_norm for record in result.learner.records]
+        assert [cost.gradient_norm for cost in result.costs] == pytest.approx(lengths)
+        assert len(set(lengths)) == len(result.schedule)
+    assert all(isnan(cost.gradient_norm) for cost in quick_run(MultiTask(PLAIN), stream).costs)
+
+
 def test_operations_of_all_passes_are_counted() -> None:
     stream = make_stream((3, 3))
     flops = {
