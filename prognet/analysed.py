@@ -1,10 +1,10 @@
 """How the columns of a run are looked at, what was found, and the file beside the run in which it is kept."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from math import inf
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from prognet.documents import record_from, require, shaped
 from prognet.errors import ConfigError, JSONValueError, RunFolderError
@@ -14,6 +14,7 @@ from prognet.results import Floats, to_json
 ANALYSIS_FILE = "analysis.json"
 SCHEMA, VERSION = "prognet.analysis", 2
 ANALYSE_AGAIN = "remove the file and run `prognet analyse` again"
+Found = TypeVar("Found")
 _MOST = 100_000
 
 
@@ -153,13 +154,31 @@ def read_analysis(folder: Path) -> RunAnalysis:
     Raises:
         RunFolderError: when it is missing, damaged or of another version.
     """
-    path = folder / ANALYSIS_FILE
+    return read_found(folder / ANALYSIS_FILE, SCHEMA, VERSION, RunAnalysis, _fitted)
+
+
+def read_found(path: Path, schema: str, version: int, kind: type[Found], fitted: Callable[[Found], Found]) -> Found:
+    """Reads what an analysis of a run has written beside it.
+
+    Args:
+        path: of the file.
+        schema: of the document.
+        version: of the schema.
+        kind: what the document holds.
+        fitted: checks that its values fit together, and gives arrays their shapes.
+
+    Raises:
+        RunFolderError: when it is missing, damaged or of another version.
+    """
     try:
-        analysis = record_from(RunAnalysis, read_json(path, SCHEMA, VERSION, remedy=ANALYSE_AGAIN))
-        require(bool(analysis.columns), "columns", "at least one column", 0)
-        return replace(analysis, columns=tuple(map(_shaped, analysis.columns)))
+        return fitted(record_from(kind, read_json(path, schema, version, remedy=ANALYSE_AGAIN)))
     except JSONValueError as error:
         raise RunFolderError(f"{path}: {error}; {ANALYSE_AGAIN}.") from error
+
+
+def _fitted(analysis: RunAnalysis) -> RunAnalysis:
+    require(bool(analysis.columns), "columns", "at least one column", 0)
+    return replace(analysis, columns=tuple(map(_shaped, analysis.columns)))
 
 
 def _shaped(column: ColumnAnalysis) -> ColumnAnalysis:

@@ -1,16 +1,15 @@
 """How the tasks of a run are related and how their classes lie in its columns: what was found, and its two files."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from prognet.analysed import ANALYSE_AGAIN
-from prognet.documents import record_from, require, shaped
-from prognet.errors import JSONValueError, RunFolderError
-from prognet.files import read_json, write_json
+from prognet.analysed import read_found
+from prognet.documents import require, shaped
+from prognet.files import write_json
 from prognet.results import Floats, to_json
 
 RELATEDNESS_FILE, GEOMETRY_FILE = "relatedness.json", "geometry.json"
@@ -134,7 +133,7 @@ def read_relatedness(folder: Path) -> RunRelatedness:
     Raises:
         RunFolderError: when it is missing, damaged or of another version.
     """
-    return _read(folder / RELATEDNESS_FILE, RELATEDNESS, RunRelatedness, _fitted)
+    return read_found(folder / RELATEDNESS_FILE, RELATEDNESS, VERSION, RunRelatedness, _fitted)
 
 
 def read_geometry(folder: Path) -> RunGeometry:
@@ -143,14 +142,7 @@ def read_geometry(folder: Path) -> RunGeometry:
     Raises:
         RunFolderError: when it is missing, damaged or of another version.
     """
-    return _read(folder / GEOMETRY_FILE, GEOMETRY, RunGeometry, _fitted_geometry)
-
-
-def _read(path: Path, schema: str, kind: type[Record], fitted: Callable[[Record], Record]) -> Record:
-    try:
-        return fitted(record_from(kind, read_json(path, schema, VERSION, remedy=ANALYSE_AGAIN)))
-    except JSONValueError as error:
-        raise RunFolderError(f"{path}: {error}; {ANALYSE_AGAIN}.") from error
+    return read_found(folder / GEOMETRY_FILE, GEOMETRY, VERSION, RunGeometry, _fitted_geometry)
 
 
 def _fitted(found: RunRelatedness) -> RunRelatedness:
