@@ -14,7 +14,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ import tyro
 
 import prognet
 from prognet.engine import MLPAdapter, ProgressiveNetwork
+from prognet.evaluation.engines.pool import worker_processes
 from prognet.files import write_atomically
 from prognet.report.plots.style import look
 from prognet.seeds import derive_seed
@@ -152,7 +152,7 @@ class Course:
 
 def main(arguments: Arguments) -> None:
     """Trains what is missing, then writes every result anew."""
-    with ProcessPoolExecutor(arguments.jobs, get_context("spawn")) as pool:
+    with worker_processes(arguments.jobs) as pool:
         few = train(arguments.few_tasks, arguments.few_seeds, arguments.runs, pool)
         many = train(arguments.tasks, arguments.seeds, arguments.runs, pool)
     counted = mnist_parameters(arguments.tasks)

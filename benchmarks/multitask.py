@@ -16,12 +16,10 @@ import json
 import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from importlib.util import find_spec
 from math import inf
-from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import TYPE_CHECKING, Any
@@ -35,6 +33,7 @@ from torch.nn.functional import interpolate
 import prognet
 from prognet.backbones import Backbone, mlp
 from prognet.errors import DivergedError
+from prognet.evaluation.engines.pool import worker_processes
 from prognet.files import write_atomically
 from prognet.metrics import delta_m
 from prognet.report.plots.style import look
@@ -221,7 +220,7 @@ def main(arguments: Arguments) -> None:
     started = perf_counter()
     uneven = ("split-mnist",)  # elsewhere all samplings are the same
     cells = [(name, method) for name in SETTINGS for method in methods() if name in uneven or SAMPLED not in method]
-    with ProcessPoolExecutor(arguments.jobs, get_context("spawn")) as pool:
+    with worker_processes(arguments.jobs) as pool:
         futures = [pool.submit(of_method, *cell, size, arguments.root, runs, arguments.device) for cell in cells]
         trained = [item for future in futures for item in future.result()]
     text = "\n".join(table(name, [item for item in trained if item.stream == name], size) for name in SETTINGS)

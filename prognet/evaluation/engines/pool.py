@@ -4,8 +4,10 @@ import os
 import signal
 import threading
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -43,9 +45,7 @@ class Pool:
         Args:
             workers: how many.
         """
-        context = get_context("spawn")
-        theirs, self._leash = context.Pipe(duplex=False)
-        self._executor = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(theirs,))
+        self._executor, self._leash = _leashed(workers)
         self._sent: list[Future[Report]] = []
 
     def __enter__(self) -> "Pool":
@@ -74,6 +74,23 @@ class Pool:
         return future
 
 
+@contextmanager
+def worker_processes(count: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes for work of any kind, as in benchmarks, that end with the program, however that ends.
+
+    An error that leaves the block ends them at once, in the middle of their work.
+    """
+    executor, leash = _leashed(count)
+    try:
+        yield executor
+    except BaseException:
+        leash.close()
+        raise
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+        leash.close()
+
+
 def run_errand(errand: Errand) -> Report:
     """Carries out a unit in a worker.
 
@@ -87,6 +104,13 @@ def run_errand(errand: Errand) -> Report:
         report = carry_out_unit(plan, errand.unit, streams, counter_at(errand.tally, errand.place))
     told = dict.fromkeys((str(warning.message), warning.category) for warning in caught)
     return replace(report, warnings=tuple(told))
+
+
+def _leashed(count: int) -> tuple[ProcessPoolExecutor, Connection]:
+    """Worker processes, and what ends them when it is closed."""
+    context = get_context("spawn")
+    theirs, ours = context.Pipe(duplex=False)
+    return ProcessPoolExecutor(count, context, initializer=_begin, initargs=(theirs,)), ours
 
 
 def _begin(leash: Connection) -> None:

@@ -16,6 +16,7 @@ from prognet.errors import ConfigError, UnwritableError, WorkerLostError
 from prognet.evaluation import Outcome, grid, verify
 from prognet.evaluation.engines import engine_for, threads_for
 from prognet.evaluation.engines.engine import InTurn
+from prognet.evaluation.engines.pool import worker_processes
 from prognet.evaluation.engines.processes import Processes
 from prognet.strategies import Independent, Progressive, Strategy
 from prognet.streams.stream import Stream
@@ -196,6 +197,16 @@ def wait_for(condition: Callable[[], bool], seconds: float = 120.0) -> None:
     while not condition():
         assert monotonic() < end
         sleep(0.1)
+
+
+def test_an_error_ends_worker_processes_in_the_middle_of_their_work() -> None:
+    began, workers = monotonic(), []
+    with pytest.raises(ZeroDivisionError), worker_processes(1) as pool:
+        workers.append(pool.submit(os.getpid).result())
+        pool.submit(sleep, 600)
+        raise ZeroDivisionError
+    assert not is_alive(workers[0])
+    assert monotonic() - began < 300
 
 
 def test_engines_are_chosen_by_the_number_of_jobs() -> None:
