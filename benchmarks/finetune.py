@@ -171,13 +171,14 @@ def carry_out(size: Size, backbone: str, per_class: int, out: Path) -> None:
         updates=size.updates[per_class], first_updates=size.first_updates, batch_size=50, first_batch_size=100
     )
     make, searched = size.backbones[backbone], out / "recipe.json"
+    execution = prognet.Execution(channels_last=backbone == "cnn")  # twice as fast on the CPU
     if not (out / "tuned.json").exists() or not searched.exists():
         # as many samples to be learned from as later on, and as many again to be judged by
         stream = size.stream(
             2 * per_class, 2 * size.first, draw=TUNING_DRAW, validation=0.5, views=("rotated", "noisy")
         )
         settings: dict[str, Any] = {"training": training, "trials": size.trials, "judged_by": "learning"}
-        settings |= {"threads": 1, "device": "cpu"}
+        settings |= {"threads": 1, "device": "cpu", "execution": execution}
         write_tuned(out / "tuned.json", tune(strategies_of(make), stream, **settings))
         search_recipe(make, stream, **settings).save(searched)
     recipe, with_training = read_recipe(searched)
@@ -190,6 +191,7 @@ def carry_out(size: Size, backbone: str, per_class: int, out: Path) -> None:
         training=training,
         tuned={**read_tuned(out / "tuned.json"), SEARCHED: with_training},
         measurement=prognet.Measurement(lca_updates=BETA, curve_points=4, gates=()),
+        execution=execution,
         device="cpu",
         threads=1,
     )

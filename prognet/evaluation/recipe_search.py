@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from prognet.config import Measurement, Training
+from prognet.config import Execution, Measurement, Training
 from prognet.documents import record_from
 from prognet.errors import ConfigError, JSONValueError, RunFolderError
 from prognet.evaluation.observer import Silence
@@ -115,6 +115,7 @@ def search_recipe(
     trials: int = 12,
     seeds: Sequence[int] = (0,),
     judged_by: JudgeName = "average",
+    execution: Execution | None = None,
     device: str = "auto",
     threads: int | None = None,
 ) -> RecipeSearch:
@@ -130,6 +131,7 @@ def search_recipe(
         seeds: each trial is run with each of these.
         judged_by: `"average"`, the accuracy on all tasks at the end, or `"learning"`, on each when it has been learned:
             the first asks for what forgets little, the second for what learns new tasks well.
+        execution: how it is computed.
         device: where to train.
         threads: CPU threads; None for torch's own choice.
 
@@ -145,7 +147,7 @@ def search_recipe(
     for one, setting in tried:
         strategy = FineTune(backbone, recipe=one)
         found = [
-            validation_score(strategy, searched, setting, judged_by, quiet, None, seed, device, threads, Silence())
+            validation_score(strategy, searched, setting, judged_by, quiet, execution, seed, device, threads, Silence())
             for seed in seeds
         ]
         scores.append(float(np.mean(found)))

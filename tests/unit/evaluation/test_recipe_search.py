@@ -1,15 +1,18 @@
 """The search for a recipe: seeded, judged on validation data alone, and reported."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
-from prognet.config import Training
+from prognet.config import Execution, Training
 from prognet.errors import ConfigError, RunFolderError
 from prognet.evaluation.recipe_search import SPACE, RecipeSearch, draw_recipes, read_recipe, search_recipe
 from prognet.evaluation.tuning import draw_trials
@@ -53,6 +56,25 @@ def test_trials_have_the_trainings_of_every_other_search() -> None:
     found = search()
     assert [training for _, training in found.trials] == list(draw_trials(TRAINING, 3))
     assert [recipe for recipe, _ in found.trials] == list(draw_recipes(FineTuning(), SPACE, 3))
+
+
+def test_trials_are_computed_as_is_asked_for() -> None:
+    found: set[bool] = set()
+
+    class Noting(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            found.add(torch.are_deterministic_algorithms_enabled())
+            return super().forward(x)
+
+    def backbone(shape: Sequence[int], n_classes: int) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), Noting(prod(shape), 4), nn.ReLU(), nn.Linear(4, n_classes))
+
+    search_recipe(backbone, blobs((2, 3)), training=TRAINING, trials=1, device="cpu")
+    assert found == {False}
+    found.clear()
+    deterministic = Execution(deterministic=True)
+    search_recipe(backbone, blobs((2, 3)), training=TRAINING, trials=1, device="cpu", execution=deterministic)
+    assert found == {True}
 
 
 def test_a_score_is_the_average_accuracy_on_the_validation_splits_and_the_best_is_kept() -> None:
