@@ -28,7 +28,6 @@ import numpy as np
 import torch
 import tyro
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 import prognet
 from prognet.backbones import Backbone, mlp
@@ -41,7 +40,8 @@ from prognet.seeds import derive_seed
 from prognet.statistics import Interval, paired_difference, t_interval
 from prognet.strategies import Independent, MultiTask, Progressive, Strategy
 from prognet.strategies import multitask as mt
-from prognet.streams import Stream, Task, from_arrays, rotated_mnist, split_mnist
+from prognet.streams import Samples, Stream, Task, from_arrays, rotated_mnist, split_mnist
+from prognet.streams.overlaid import overlaid
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -291,29 +291,17 @@ def multi_mnist(size: Size, root: Path, seed: int) -> Stream:
     """Two tasks on the same images: the left digit and the right one; a draw of pairs for every seed."""
     plain = rotated_mnist(1, root=root, validation=0.0)[0]
     train, test = (
-        overlaid(split.x, split.y, derive_seed(seed, which), count)
-        for split, which, count in ((plain.train, "train", size.images), (plain.test, "test", size.test))
+        paired(samples, derive_seed(seed, split), count)
+        for samples, split, count in ((plain.train, "train", size.images), (plain.test, "test", size.test))
     )
     return from_arrays([(train[0], train[i], test[0], test[i]) for i in (1, 2)], names=["left", "right"], seed=seed)
 
 
-def overlaid(x: Tensor, y: Tensor, seed: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Pairs of digits: the brighter of both at every pixel of a 36 x 36 canvas, the left one at the top left and the
-    right one at the bottom right, brought to 28 x 28.
-
-    Args:
-        x: bytes (N, 1, 28, 28).
-        y: digits (N,).
-        seed: of the pairs.
-        count: the number of pairs, N at most.
-    """
+def paired(samples: Samples, seed: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Images of two digits, the labels of the left ones, and those of the right ones."""
     generator = torch.Generator().manual_seed(seed)
-    left, right = (torch.randperm(len(x), generator=generator)[:count] for _ in range(2))
-    canvas = torch.zeros(len(left), 1, 36, 36, dtype=torch.uint8)
-    canvas[:, :, :28, :28] = x[left]
-    canvas[:, :, 8:, 8:] = torch.maximum(canvas[:, :, 8:, 8:], x[right])
-    small = interpolate(canvas.float(), size=(28, 28), mode="bilinear", antialias=True)
-    return small.round().clamp(0, 255).to(torch.uint8), y[left], y[right]
+    left, right = (torch.randperm(len(samples), generator=generator)[:count] for _ in range(2))
+    return overlaid(samples.x, left, right), samples.y[left], samples.y[right]
 
 
 def uneven_split(size: Size, root: Path, seed: int) -> Stream:

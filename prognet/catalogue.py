@@ -39,6 +39,8 @@ STREAMS: Mapping[str, Entry] = MappingProxyType(
         "split-cifar100": Entry("prognet.streams:split_cifar100", "CIFAR-100 by class"),
         "low-data-mnist": Entry("prognet.streams:low_data_mnist", "MNIST, then views of it with a few samples a class"),
         "low-data-digits": Entry("prognet.streams:low_data_digits", "the same with scikit-learn's digits; embedded"),
+        "multi-mnist": Entry("prognet.streams:multi_mnist", "MultiMNIST: two digits in one image, a task for each"),
+        "multi-digits": Entry("prognet.streams:multi_digits", "the same with scikit-learn's digits; embedded"),
         "spoken-digits": Entry("prognet.streams:spoken_digits", "digits in five languages, by the program espeak-ng"),
         "detection-digits": Entry("prognet.streams:detection_digits", "digits on canvases, to classify and to find"),
         "from-npz": Entry("prognet.streams:from_npz", "arrays of one's own, in one .npz file"),

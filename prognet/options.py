@@ -149,6 +149,34 @@ class LowDataDigits:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PairedImages:
+    """Options of `multi_mnist`: two images of a data set in one, of which each task names one."""
+
+    root: Path | None = None
+    """Folder with the data set as torchvision lays it out."""
+    download: bool = False
+    """Let torchvision fetch missing files into the folder."""
+    train: int | None = None
+    """Pairs for training and validation; None for one for every training image."""
+    test: int | None = None
+    """Pairs for testing; None for one for every test image."""
+    validation: float = 0.1
+    """Fraction of the pairs for training that is held out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedDigits:
+    """Options of `multi_digits`: two of scikit-learn's digits in one image, a task for each of them; no download."""
+
+    train: int | None = None
+    """Pairs for training and validation; None for one for every training image."""
+    test: int | None = None
+    """Pairs for testing; None for one for every test image."""
+    validation: float = 0.1
+    """Fraction of the pairs for training that is held out."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SpokenDigits:
     """Options of `spoken_digits`: digits in several languages, spoken by the program espeak-ng; no download."""
 
@@ -231,6 +259,8 @@ StreamOptions = (
     | RotatedImages
     | LowDataImages
     | LowDataDigits
+    | PairedImages
+    | PairedDigits
     | SpokenDigits
     | DetectionDigits
     | OwnArrays

@@ -17,6 +17,8 @@ from prognet.options import (
     LowDataImages,
     OwnArrays,
     OwnFolder,
+    PairedDigits,
+    PairedImages,
     PermutedDigits,
     PermutedImages,
     RotatedDigits,
@@ -134,6 +136,14 @@ def low_data_digits() -> Recipe:
     return _low_data("low-data-digits", LowDataDigits(), 200)
 
 
+def multi_mnist() -> Recipe:
+    """Two digits of MNIST in one image: the left one and the right one share a network, or do not."""
+    return Recipe(
+        "multi-mnist",
+        Experiment(options=PairedImages(), threads=1, training=Training(epochs=8, batch_size=256, lr=0.003)),
+    )
+
+
 def spoken_digits() -> Recipe:
     """Digits in English, then 5 samples a class in each of four languages, spoken by the program espeak-ng."""
     return Recipe(
@@ -195,6 +205,8 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = MappingProxyType(
         "low-data-mnist-5": low_data_mnist_5,
         "low-data-mnist-40": low_data_mnist_40,
         "low-data-mnist-400": low_data_mnist_400,
+        "multi-mnist": multi_mnist,
+        "multi-digits": partial(digits, "multi-digits", PairedDigits()),
         "spoken-digits": spoken_digits,
         "detection-digits": detection_digits,
     }

@@ -24,6 +24,8 @@ _HOMES = {
     "split_cifar100": "vision",
     "low_data_mnist": "low_data",
     "low_data_digits": "low_data",
+    "multi_mnist": "overlaid",
+    "multi_digits": "overlaid",
     "spoken_digits": "speech",
     "PerSeed": "draws",
     "Regression": "numeric",
@@ -65,6 +67,8 @@ __all__ = [
     "joint",
     "low_data_digits",
     "low_data_mnist",
+    "multi_digits",
+    "multi_mnist",
     "permuted_digits",
     "permuted_mnist",
     "rotated_digits",
@@ -88,6 +92,7 @@ if TYPE_CHECKING:
     from prognet.streams.low_data import low_data_digits, low_data_mnist
     from prognet.streams.numeric import MultiLabel, Regression
     from prognet.streams.objectives import Classification, Objective
+    from prognet.streams.overlaid import multi_digits, multi_mnist
     from prognet.streams.own_data import from_arrays, from_npz
     from prognet.streams.schedules import cumulative, joint, sequential
     from prognet.streams.speech import spoken_digits

@@ -12,6 +12,8 @@ from prognet.options import (
     LowDataImages,
     OwnArrays,
     OwnFolder,
+    PairedDigits,
+    PairedImages,
     PermutedDigits,
     PermutedImages,
     RotatedDigits,
@@ -34,6 +36,8 @@ PAIRS: list[tuple[type[Any], Callable[..., Any]]] = [
     (RotatedImages, streams.rotated_mnist),
     (LowDataImages, streams.low_data_mnist),
     (LowDataDigits, streams.low_data_digits),
+    (PairedImages, streams.multi_mnist),
+    (PairedDigits, streams.multi_digits),
     (SpokenDigits, streams.spoken_digits),
     (DetectionDigits, streams.detection_digits),
     (OwnArrays, streams.from_npz),
@@ -58,7 +62,7 @@ def test_every_builder_takes_the_seed_that_is_left_out(kind: type[Any], builder:
 
 def test_streams_that_are_drawn_take_the_draw_that_is_left_out() -> None:
     drawn = {builder.__name__ for _, builder in PAIRS if "draw" in inspect.signature(builder).parameters}
-    assert drawn == {"low_data_mnist", "low_data_digits", "spoken_digits"}
+    assert drawn == {"low_data_mnist", "low_data_digits", "multi_mnist", "multi_digits", "spoken_digits"}
     assert not any("draw" in defaults_of_options(kind) for kind, _ in PAIRS)
 
 
