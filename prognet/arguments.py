@@ -17,6 +17,8 @@ class RunArguments:
     """Folder of the runs and the report."""
     tuned: Path | None = None
     """A file that `prognet tune` wrote: each strategy is trained with its own choice."""
+    fine_tuning: Path | None = None
+    """A file that `prognet tune --fine-tuning` wrote: its recipe is compared too, as finetune-searched."""
     workers: Workers = field(default_factory=Workers)
     """What carries out the runs."""
 
@@ -32,6 +34,8 @@ class TuneArguments:
     """Settings tried for each strategy, the same for all; the first one is that of the recipe."""
     tasks: int = 3
     """The first tasks of the stream, on whose validation splits the settings are compared."""
+    fine_tuning: Path | None = None
+    """A second file to write, with a recipe of fine-tuning whose fields have been searched by as many trials."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prognet.arguments import AnalyseArguments, ReportArguments, RunArguments, TuneArguments, VerifyArguments
 from prognet.catalogue import BACKBONES, STRATEGIES, STREAMS, Entry, make_backbone, make_strategies, stream_maker
@@ -13,6 +13,10 @@ from prognet.errors import PrognetError, RunFolderError, UsageError, unknown_nam
 from prognet.recipes import OWN_DATA, RECIPES, Experiment, Recipe
 from prognet.tuned import read_tuned, write_tuned
 from prognet.version import __version__
+
+if TYPE_CHECKING:
+    from prognet.config import Training
+    from prognet.strategies import Strategy
 
 _USAGE = """\
 prognet: progressive networks, and the harness in which they are compared
@@ -64,11 +68,15 @@ def run_command(line: Sequence[str]) -> int:
         sys.stderr.write(
             f"prognet: {name}: {arguments.tuned} has no choice for it; it is trained as all would be without.\n"
         )
+    tuned = {name: training for name, training in tuned.items() if name in experiment.strategies}
     from prognet.evaluation import grid
     from prognet.report import write_report
     from prognet.watch import Display
 
     strategies, unavailable = make_strategies(experiment.strategies, experiment.backbone)
+    if arguments.fine_tuning is not None:
+        strategy, training = _searched(arguments.fine_tuning, experiment)
+        strategies, tuned = [*strategies, strategy], {**tuned, strategy.name: training}
     with Display(arguments.out, is_silent=not _is_first()) as display:
         outcome = grid(
             strategies,
@@ -77,7 +85,7 @@ def run_command(line: Sequence[str]) -> int:
             seeds=range(experiment.seeds),
             orders=range(experiment.orders),
             training=experiment.training,
-            tuned={name: training for name, training in tuned.items() if name in experiment.strategies},
+            tuned=tuned,
             measurement=experiment.measurement,
             execution=experiment.execution,
             device=experiment.device,
@@ -100,29 +108,38 @@ def tune_command(line: Sequence[str]) -> int:
     """`prognet tune`."""
     recipe, arguments = _parse(TuneArguments, "tune", line)
     experiment: Experiment = arguments.experiment
-    if arguments.out.is_dir():
-        raise RunFolderError(f"out: required the name of a file, found the folder {arguments.out}; add a file name.")
+    _require_file("out", arguments.out)
+    if arguments.fine_tuning is not None:
+        _require_file("fine-tuning", arguments.fine_tuning)
+        if arguments.fine_tuning == arguments.out:
+            raise UsageError(f"fine-tuning: required another file than --out, found {arguments.out} twice.")
     from prognet.evaluation.tuning import tune
     from prognet.watch import Display
 
     strategies, unavailable = make_strategies(experiment.strategies, experiment.backbone)
+    stream = stream_maker(recipe.stream, experiment.options)(0).first(arguments.tasks)
+    settings: dict[str, Any] = {
+        "training": experiment.training,
+        "execution": experiment.execution,
+        "trials": arguments.trials,
+        "seeds": range(experiment.seeds),
+        "device": experiment.device,
+        "threads": experiment.threads,
+    }
     with Display(arguments.out) as display:
-        found = tune(
-            strategies,
-            stream_maker(recipe.stream, experiment.options)(0).first(arguments.tasks),
-            training=experiment.training,
-            measurement=experiment.measurement,
-            execution=experiment.execution,
-            trials=arguments.trials,
-            seeds=range(experiment.seeds),
-            device=experiment.device,
-            threads=experiment.threads,
-            observer=display,
-        )
+        found = tune(strategies, stream, measurement=experiment.measurement, observer=display, **settings)
     sys.stderr.writelines(f"prognet: {name}: {reason}\n" for name, reason in unavailable.items())
     sys.stdout.writelines(f"{name}: {choice.describe()}\n" for name, choice in found.choices.items())
     write_tuned(arguments.out, found)
     sys.stdout.write(f"written: {arguments.out}; use it with: prognet run {line[0]} --tuned {arguments.out}\n")
+    if arguments.fine_tuning is not None:
+        from prognet.evaluation.recipe_search import search_recipe
+
+        with Display(arguments.fine_tuning) as display:
+            search = search_recipe(make_backbone(experiment.backbone), stream, observer=display, **settings)
+        search.save(arguments.fine_tuning)
+        option = f"--fine-tuning {arguments.fine_tuning}"
+        sys.stdout.write(f"{search.summary()}\nwritten: {arguments.fine_tuning}; use it with: {option}\n")
     return 0
 
 
@@ -212,6 +229,20 @@ def _carry_out(line: Sequence[str]) -> int:
     if line[0] != "run" and (count := os.environ.get("WORLD_SIZE", "1")) != "1":
         raise UsageError(f"{line[0]}: required one process, found {count} of torchrun, which can share `run` only.")
     return _COMMANDS[line[0]](line[1:])
+
+
+def _require_file(option: str, path: Path) -> None:
+    if path.is_dir():
+        raise RunFolderError(f"{option}: required the name of a file, found the folder {path}; add a file name.")
+
+
+def _searched(path: Path, experiment: Experiment) -> "tuple[Strategy, Training]":
+    """The strategy that follows the recipe of a file, and how it is trained."""
+    from prognet.evaluation.recipe_search import SEARCHED, read_recipe
+    from prognet.strategies import FineTune
+
+    recipe, training = read_recipe(path)
+    return FineTune(make_backbone(experiment.backbone), recipe=recipe, name=SEARCHED), training
 
 
 def _is_first() -> bool:

@@ -123,7 +123,9 @@ def nothing_runs(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Commands are parsed and prepared, and stop where the work would begin; returns what would have been done."""
     done: list[str] = []
     from prognet import evaluation, report
-    from prognet.evaluation import tuning
+    from prognet.config import Training
+    from prognet.evaluation import recipe_search, tuning
+    from prognet.strategies import FineTuning
     from prognet.tuned import Tuned
 
     def comparison(*arguments: Any, **options: Any) -> Outcome:
@@ -133,6 +135,9 @@ def nothing_runs(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def search(*arguments: Any, **options: Any) -> Tuned:
         done.append("tune")
         return Tuned({}, [], [], {})
+
+    def recipe(*arguments: Any, **options: Any) -> recipe_search.RecipeSearch:
+        return recipe_search.RecipeSearch(FineTuning(), Training(), 0.0, [], [], [], {})
 
     def proof(folder: Path, backbone: Any = None) -> list[Any]:
         done.append("verify")
@@ -148,6 +153,8 @@ def nothing_runs(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(evaluation, "grid", comparison)
     monkeypatch.setattr(tuning, "tune", search)
+    monkeypatch.setattr(recipe_search, "search_recipe", recipe)
+    monkeypatch.setattr(recipe_search, "read_recipe", lambda path: (FineTuning(), Training()))
     monkeypatch.setattr(evaluation, "verify", proof)
     monkeypatch.setattr(evaluation, "analyse", look)
     monkeypatch.setattr(report, "write_report", page)

@@ -12,20 +12,22 @@ from typing import Any
 
 import numpy as np
 
-from prognet.config import Execution, Measurement, Training
+from prognet.config import Execution, Training
 from prognet.documents import record_from
 from prognet.errors import ConfigError, JSONValueError, RunFolderError
-from prognet.evaluation.observer import Silence
-from prognet.evaluation.tuning import JudgeName, chosen_by, draw_trials, validation_score, validation_stream
+from prognet.evaluation.observer import Observer, Silence
+from prognet.evaluation.tuning import Judge, JudgeName, chosen_by, draw_trials, validation_stream
 from prognet.files import read_json, to_json, write_json
 from prognet.seeds import derive_seed
 from prognet.strategies.base import Backbone
 from prognet.strategies.finetune import FineTune
 from prognet.strategies.finetune_recipe import FineTuning
 from prognet.streams.stream import Stream
-from prognet.tuned import training_from
+from prognet.tuned import Choice, training_from
 
 SCHEMA, VERSION = "prognet.recipe", 1
+SEARCHED = "finetune-searched"
+"""The name of the strategy that follows a recipe which was searched."""
 _TRIES = 100
 
 SPACE: Mapping[str, Sequence[Any]] = MappingProxyType(
@@ -59,6 +61,13 @@ class RecipeSearch:
     seeds: Sequence[int]
     space: Mapping[str, Sequence[Any]]
     judged_by: JudgeName = "average"
+
+    def summary(self) -> str:
+        """One line for people: what the recipe changes, its training and its score."""
+        base = asdict(FineTuning())
+        changed = [f"{name}={value}" for name, value in asdict(self.recipe).items() if value != base[name]]
+        described = Choice(self.training, self.score, self.scores).describe()
+        return f"{SEARCHED}: {' '.join([*changed, described])}"
 
     def describe(self) -> dict[str, Any]:
         """All of it as JSON values, the budget first."""
@@ -118,6 +127,7 @@ def search_recipe(
     execution: Execution | None = None,
     device: str = "auto",
     threads: int | None = None,
+    observer: Observer | None = None,
 ) -> RecipeSearch:
     """Tries `trials` recipes of `FineTune`, each with a training of its own, and keeps the best.
 
@@ -134,23 +144,26 @@ def search_recipe(
         execution: how it is computed.
         device: where to train.
         threads: CPU threads; None for torch's own choice.
+        observer: is told how it goes.
 
     Raises:
         ConfigError: when there is no trial, no validation split, no recipe in the space, or all trials diverge.
     """
-    if trials < 1 or not seeds:
-        raise ConfigError(f"trials: required at least 1, with at least one seed, found {trials} with {list(seeds)}.")
+    settings = draw_trials(training, trials)
     base = recipe if recipe is not None else FineTuning()
-    tried = list(zip(draw_recipes(base, space, trials), draw_trials(training, trials), strict=True))
-    searched, quiet = validation_stream(stream), Measurement(lca_updates=0, curve_points=0, gates=())
-    scores = []
-    for one, setting in tried:
-        strategy = FineTune(backbone, recipe=one)
-        found = [
-            validation_score(strategy, searched, setting, judged_by, quiet, execution, seed, device, threads, Silence())
-            for seed in seeds
-        ]
-        scores.append(float(np.mean(found)))
+    tried = list(zip(draw_recipes(base, space, trials), settings, strict=True))
+    judge = Judge(
+        stream=validation_stream(stream),
+        judged_by=judged_by,
+        seeds=seeds,
+        execution=execution,
+        device=device,
+        threads=threads,
+        observer=observer or Silence(),
+    )
+    strategies = [FineTune(backbone, recipe=one, name=SEARCHED) for one, _ in tried]
+    judge.begin([(strategy, setting) for strategy, (_, setting) in zip(strategies, tried, strict=True)])
+    scores = [judge.score(strategies[index], setting, index) for index, (_, setting) in enumerate(tried)]
     if np.isnan(scores).all():
         raise ConfigError(f"training: required a trial that does not diverge, found none of {trials}.")
     best = int(np.nanargmax(scores))

@@ -6,7 +6,7 @@ has been learned; no test sample is ever looked at.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -66,43 +66,100 @@ def tune(
         ConfigError: when a task has no validation split, there is no trial, or a strategy diverges in all of them.
     """
     check_comparable(strategies)
-    require_distinct("seeds", seeds)
-    if trials < 1:
-        raise ConfigError(f"trials: required at least 1, found {trials}.")
-    observer = observer or Silence()
     settings = list(draw_trials(training, trials))
-    searched = validation_stream(stream)
-    quiet = replace(measurement or Measurement(), lca_updates=0, curve_points=0, gates=())
-    observer.begin(len(seeds) * trials * sum(updates_of(strategy, searched, training) for strategy in strategies))
-
-    def score(strategy: Strategy, index: int) -> float:
-        values = []
-        for seed in seeds:
-            observer.start(f"{strategy.name}, trial {index}, seed {seed}", updates_of(strategy, searched, training))
-            values.append(
-                validation_score(
-                    strategy,
-                    searched,
-                    settings[index],
-                    judged_by,
-                    quiet,
-                    execution,
-                    seed,
-                    device,
-                    threads,
-                    observer,
-                )
-            )
-            observer.end(strategy.name, None)
-        return float(np.mean(values))
-
-    choices = {s.name: _best(s.name, settings, [score(s, index) for index in range(trials)]) for s in strategies}
+    judge = Judge(
+        stream=validation_stream(stream),
+        judged_by=judged_by,
+        seeds=seeds,
+        measurement=measurement or Measurement(),
+        execution=execution,
+        device=device,
+        threads=threads,
+        observer=observer or Silence(),
+    )
+    judge.begin([(strategy, setting) for strategy in strategies for setting in settings])
+    choices = {
+        strategy.name: _best(
+            strategy.name,
+            settings,
+            [judge.score(strategy, setting, index) for index, setting in enumerate(settings)],
+        )
+        for strategy in strategies
+    }
     described = {"name": stream.name, "arguments": stream.arguments, "order": stream.seed, "tasks": len(stream)}
     return Tuned(to_json(described), list(seeds), settings, choices, chosen_by(judged_by))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Judge:
+    """Says how good a strategy is with a setting.
+
+    Raises:
+        ConfigError: when there is no seed, or one is there twice.
+    """
+
+    stream: Stream
+    """As `validation_stream` makes it, with the validation samples in the test splits."""
+    judged_by: JudgeName = "average"
+    seeds: Sequence[int] = (0,)
+    """A setting is run with each of these."""
+    measurement: Measurement = field(default_factory=Measurement)
+    """What is measured; learning curves are not."""
+    execution: Execution | None = None
+    device: str = "auto"
+    threads: int | None = None
+    observer: Observer = field(default_factory=Silence)
+    """Is told how it goes."""
+
+    def __post_init__(self) -> None:
+        require_distinct("seeds", self.seeds)
+
+    def begin(self, trials: Sequence[tuple[Strategy, Training]]) -> None:
+        """Tells the observer how much all of these will take."""
+        updates = sum(updates_of(strategy, self.stream, training) for strategy, training in trials)
+        self.observer.begin(len(self.seeds) * updates)
+
+    def score(self, strategy: Strategy, training: Training, trial: int) -> float:
+        """The accuracy by which the setting is judged, mean over seeds; NaN where it diverges with one of them.
+
+        Args:
+            strategy: what is judged; it is left as it is.
+            training: the setting.
+            trial: its number.
+        """
+        updates, values = updates_of(strategy, self.stream, training), []
+        for seed in self.seeds:
+            self.observer.start(f"{strategy.name}, trial {trial}, seed {seed}", updates)
+            values.append(self._accuracy(strategy, training, seed))
+            self.observer.end(strategy.name, None)
+        return float(np.mean(values))
+
+    def _accuracy(self, strategy: Strategy, training: Training, seed: int) -> float:
+        try:
+            result = run(
+                strategy,
+                self.stream,
+                training=training,
+                measurement=replace(self.measurement, lca_updates=0, curve_points=0, gates=()),
+                execution=self.execution,
+                seed=seed,
+                device=self.device,
+                threads=self.threads,
+                advance=self.observer.advance,
+            )
+        except DivergedError:
+            return float("nan")
+        return _JUDGES[self.judged_by](result.accuracy)
+
+
 def draw_trials(training: Training, trials: int) -> Iterator[Training]:
-    """The settings: the given one, then random ones that depend on nothing but their number."""
+    """The settings: the given one, then random ones that depend on nothing but their number.
+
+    Raises:
+        ConfigError: when there are none.
+    """
+    if trials < 1:
+        raise ConfigError(f"trials: required at least 1, found {trials}.")
     yield training
     generator = np.random.default_rng(derive_seed(0, "tune"))
     low, high = np.log(_RATES)
@@ -121,49 +178,6 @@ def validation_stream(stream: Stream) -> Stream:
         if not len(task.val):
             raise ConfigError(f"stream: required a validation split in every task, found none in task {task.label}.")
     return stream.having([replace(task, test=task.val) for task in stream])
-
-
-def validation_score(
-    strategy: Strategy,
-    stream: Stream,
-    training: Training,
-    judged_by: JudgeName,
-    measurement: Measurement,
-    execution: Execution | None,
-    seed: int,
-    device: str,
-    threads: int | None,
-    observer: Observer,
-) -> float:
-    """The accuracy of one run by which it is judged; NaN where it diverges.
-
-    Args:
-        strategy: what is judged; it is left as it is.
-        stream: as `validation_stream` makes it, with the validation samples in the test splits.
-        training: the setting.
-        judged_by: which accuracy.
-        measurement: what is measured.
-        execution: how it is computed.
-        seed: of the run.
-        device: where to train.
-        threads: CPU threads; None for torch's own choice.
-        observer: is told of finished updates.
-    """
-    try:
-        result = run(
-            strategy,
-            stream,
-            training=training,
-            measurement=measurement,
-            execution=execution,
-            seed=seed,
-            device=device,
-            threads=threads,
-            advance=observer.advance,
-        )
-    except DivergedError:
-        return float("nan")
-    return _JUDGES[judged_by](result.accuracy)
 
 
 def chosen_by(judge: JudgeName) -> str:

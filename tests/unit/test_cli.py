@@ -33,8 +33,8 @@ COMMON_OPTIONS = [
     *("--help", "--out"),
     *(EXPERIMENT_OPTIONS + DIGITS_OPTIONS + TRAINING_OPTIONS + MEASUREMENT_OPTIONS + EXECUTION_OPTIONS),
 ]
-DEMO_OPTIONS = [*COMMON_OPTIONS, "--tuned", *WORKER_OPTIONS]
-TUNE_OPTIONS = [*COMMON_OPTIONS, "--trials", "--tasks"]
+DEMO_OPTIONS = [*COMMON_OPTIONS, "--tuned", "--fine-tuning", *WORKER_OPTIONS]
+TUNE_OPTIONS = [*COMMON_OPTIONS, "--trials", "--tasks", "--fine-tuning"]
 
 
 @pytest.fixture(autouse=True)

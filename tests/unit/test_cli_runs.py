@@ -305,6 +305,44 @@ def test_a_search_writes_what_a_run_reads(place: Path, no_report: None, capsys: 
         assert item.config["training"]["lr"] == found[item.strategy].lr
 
 
+def test_a_recipe_that_was_searched_is_compared_with_the_training_it_was_tried_with(
+    place: Path, no_report: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = options(path="data.npz", strategies=["finetune"], out="tuned.json", trials=3, tasks=2, seeds=2)
+    assert main(["tune", "from-npz", *line, "--fine-tuning", "recipe.json"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["finetune", "written", "finetune-searched", "written"]
+    assert lines[3] == "written: recipe.json; use it with: --fine-tuning recipe.json"
+    document = json.loads((place / "recipe.json").read_text())
+    assert document["budget"] == {"trials": 3, "seeds": [0, 1], "chosen_by": "average validation accuracy"}
+    assert [trial["training"] for trial in document["trials"]] == json.loads((place / "tuned.json").read_text())[
+        "trials"
+    ]
+    document |= {"recipe": {"reinit": 1, "rate": 0.5}, "training": {**document["training"], "lr": 0.0625}}
+    (place / "recipe.json").write_text(json.dumps(document))
+    assert run("finetune", fine_tuning="recipe.json") == 0
+    plain, searched = load_results(place / "out")
+    assert (plain.strategy, searched.strategy) == ("finetune", "finetune-searched")
+    recipe = searched.config["strategy"]["arguments"]["recipe"]["arguments"]
+    assert (recipe["reinit"], recipe["rate"], searched.config["training"]["lr"]) == (1, 0.5, 0.0625)
+    assert plain.config["training"]["lr"] == 0.001
+    assert "finetune-searched" in read_manifest(place / "out").tuned
+    assert main(["verify", "out"]) == 0
+
+
+def test_files_that_a_search_for_a_recipe_cannot_use_are_refused_before_it(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = options(path="data.npz", strategies=["finetune"], out="tuned.json", trials=1, tasks=1)
+    for found, message in ((".", "the name of a file, found the folder"), ("tuned.json", "another file than --out")):
+        assert main(["tune", "from-npz", *line, "--fine-tuning", found]) == 2
+        assert f"prognet: fine-tuning: required {message}" in capsys.readouterr().err
+    assert not (place / "tuned.json").exists()
+    assert run("finetune", fine_tuning="recipe.json") == 2
+    assert "recipe.json: required a prognet.recipe file, found none" in capsys.readouterr().err
+    assert not (place / "out").exists()
+
+
 def test_a_search_that_cannot_be_written_shows_what_it_found(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = options(path="data.npz", strategies=["finetune"], out="data.npz/tuned.json", trials=1, tasks=1)
     assert main(["tune", "from-npz", *line]) == 2

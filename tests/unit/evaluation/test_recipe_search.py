@@ -20,6 +20,7 @@ from prognet.files import read_json, write_json
 from prognet.metrics import average_accuracy
 from prognet.strategies import FineTune, FineTuning
 from prognet.streams.stream import Stream
+from tests.helpers.commands import Recorder
 from tests.helpers.data import blobs, with_split
 from tests.helpers.runs import PLAIN, quick_run
 from tests.helpers.streams import make_stream
@@ -121,9 +122,29 @@ def test_a_file_that_is_no_search_is_refused(tmp_path: Path) -> None:
         read_recipe(tmp_path / "recipe.json")
 
 
+def test_everybody_is_told_how_a_search_for_a_recipe_goes() -> None:
+    recorder = Recorder()
+    found = search(trials=2, seeds=(0, 3), observer=recorder)
+    one = 2 * (1 + 2)  # epochs times batches of at most 16 of 16 and 24 samples
+    assert recorder.named("begin") == [(2 * 2 * one,)]
+    assert recorder.named("start") == [
+        (f"finetune-searched, trial {trial}, seed {seed}", one) for trial in (0, 1) for seed in (0, 3)
+    ]
+    assert recorder.updates == 2 * 2 * one
+    assert found.summary().startswith("finetune-searched: ")
+
+
+def test_a_summary_names_what_the_recipe_changes() -> None:
+    found = replace(search(trials=1), recipe=FineTuning(decay=0.5, reinit=1))
+    score = f"validation={found.score:.4f}"
+    assert found.summary() == f"finetune-searched: reinit=1 decay=0.5 lr=1.00e-02 weight_decay=0 {score}"
+
+
 def test_what_cannot_be_searched_is_refused() -> None:
-    with pytest.raises(ConfigError, match="trials: required at least 1, with at least one seed, found 0 with"):
+    with pytest.raises(ConfigError, match="trials: required at least 1, found 0"):
         search(trials=0)
+    with pytest.raises(ConfigError, match="seeds: required at least one, and none of them twice, found "):
+        search(seeds=())
     with pytest.raises(ConfigError, match="stream: required a validation split in every task"):
         search(stream=make_stream((2, 2), n_val=0))
     wild = Training(epochs=2, batch_size=16, optimiser="sgd", lr=1e9)
