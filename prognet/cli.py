@@ -137,9 +137,9 @@ def tune_command(line: Sequence[str]) -> int:
 
         with Display(arguments.fine_tuning) as display:
             search = search_recipe(make_backbone(experiment.backbone), stream, observer=display, **settings)
+        sys.stdout.write(f"{search.summary()}\n")
         search.save(arguments.fine_tuning)
-        option = f"--fine-tuning {arguments.fine_tuning}"
-        sys.stdout.write(f"{search.summary()}\nwritten: {arguments.fine_tuning}; use it with: {option}\n")
+        sys.stdout.write(f"written: {arguments.fine_tuning}; use it with: --fine-tuning {arguments.fine_tuning}\n")
     return 0
 
 
