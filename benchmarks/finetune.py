@@ -80,6 +80,8 @@ class Arguments:
     """Samples a class; by default 5, 40, 400 and 2500, quickly 5."""
     backbones: tuple[str, ...] = ("mlp", "cnn")
     """Which of the two."""
+    jobs: int = 1
+    """Runs at once; the search before them takes one process."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +133,7 @@ def main(arguments: Arguments) -> None:
     runs = arguments.runs / ("quick" if arguments.quick else "full")
     for backbone in arguments.backbones:
         for per_class in arguments.per_class or tuple(size.updates):
-            carry_out(size, backbone, per_class, runs / f"{backbone}-{per_class}")
+            carry_out(size, backbone, per_class, runs / f"{backbone}-{per_class}", arguments.jobs)
     cells = {
         (backbone, per_class): Results(found)
         for backbone in size.backbones
@@ -165,7 +167,7 @@ def strategies_of(backbone: Backbone) -> list[Strategy]:
     return [Progressive(backbone), FineTune(backbone), HeadOnly(backbone), *recipes, *others]
 
 
-def carry_out(size: Size, backbone: str, per_class: int, out: Path) -> None:
+def carry_out(size: Size, backbone: str, per_class: int, out: Path, jobs: int) -> None:
     """Searches and runs one cell, as far as it has not been done."""
     training = prognet.Training(
         updates=size.updates[per_class], first_updates=size.first_updates, batch_size=50, first_batch_size=100
@@ -194,6 +196,7 @@ def carry_out(size: Size, backbone: str, per_class: int, out: Path) -> None:
         execution=execution,
         device="cpu",
         threads=1,
+        workers=prognet.Workers(jobs=jobs),
     )
 
 
