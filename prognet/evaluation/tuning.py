@@ -129,9 +129,10 @@ class Judge:
         """
         updates, values = updates_of(strategy, self.stream, training), []
         for seed in self.seeds:
-            self.observer.start(f"{strategy.name}, trial {trial}, seed {seed}", updates)
+            what = f"{strategy.name}, trial {trial}, seed {seed}"
+            self.observer.start(what, updates)
             values.append(self._accuracy(strategy, training, seed))
-            self.observer.end(strategy.name, None)
+            self.observer.end(what, None)
         return float(np.mean(values))
 
     def _accuracy(self, strategy: Strategy, training: Training, seed: int) -> float:
