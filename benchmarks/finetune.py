@@ -227,7 +227,7 @@ def per_seed(results: Iterable[RunResult], strategy: str, value: Value) -> list[
 def names_in(results: Iterable[RunResult]) -> list[str]:
     """The strategies, the best on new tasks first."""
     runs = list(results)
-    return sorted({run.strategy for run in runs}, key=lambda name: -fmean(per_seed(runs, name, new_tasks)))
+    return sorted({run.strategy for run in runs}, key=lambda name: (-fmean(per_seed(runs, name, new_tasks)), name))
 
 
 def table(results: Results, backbone: str, per_class: int, seeds: int, trials: int) -> str:
@@ -273,11 +273,14 @@ def figure(cells: Mapping[tuple[str, int], Results]) -> "Figure":
     for row, backbone in enumerate(backbones):
         for column, per_class in enumerate(sizes):
             panel, results = axes[row][column], cells.get((backbone, per_class))
+            if results is None:  # not run so far
+                panel.set_axis_off()
+                continue
             panel.set_title(f"{backbone}, {per_class} samples a class")
             panel.set_xlabel("accuracy on new tasks (%)")
-            names = names_in(results or [])[::-1]
+            names = names_in(results)[::-1]
             for place, name in enumerate(names):
-                found = t_interval(per_seed(results or [], name, new_tasks))
+                found = t_interval(per_seed(results, name, new_tasks))
                 colour = "#0072B2" if name == OURS else "#D55E00" if name.startswith("finetune") else "#555555"
                 panel.errorbar(found.mean, place, xerr=found.half_width, fmt="o", color=colour)
             panel.set_yticks(range(len(names)), names)
