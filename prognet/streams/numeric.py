@@ -24,8 +24,8 @@ class Regression(Objective):
     but for squared errors counted up to one variance. So it lies in [0, 1], it is a mean over samples, and one wild
     prediction cannot outweigh all others. Predicting the training mean has `by_mean`, which is above 0, since samples
     near the mean are predicted well. r2 is 1 - sum of squared errors / sum of squared distances from the training
-    mean, unbounded below, NaN where no target differs from that mean. rmse and mae are in the unit of the targets. For
-    k > 1 each is the mean over the k numbers.
+    mean, unbounded below, NaN where no target differs from that mean; for k > 1 both are means over the k numbers. rmse
+    and mae are in the unit of the targets; for k > 1 each number has its own, rmse_0, rmse_1, ..., since units differ.
     """
 
     mean: tuple[float, ...]
@@ -80,8 +80,8 @@ class Regression(Objective):
         return {
             self.primary: (1 - squared.clamp(max=1)).mean().item(),
             "r2": r2.mean().item(),
-            "rmse": error.square().mean(dim=0).sqrt().mean().item(),
-            "mae": error.abs().mean().item(),
+            **_by_number("rmse", error.square().mean(dim=0).sqrt()),
+            **_by_number("mae", error.abs().mean(dim=0)),
         }
 
     def in_units(self, output: Tensor) -> Tensor:
@@ -157,6 +157,13 @@ def _mean_auroc(logits: Tensor, truth: Tensor) -> float:
         float(roc_auc_score(own.numpy(), said.numpy())) for own, said in zip(truth.T, logits.T, strict=True)
     ]
     return sum(found) / len(found)
+
+
+def _by_number(name: str, values: Tensor) -> dict[str, float]:
+    """Values (k,) under the name, with the place of the number where there are several."""
+    if len(values) == 1:
+        return {name: values.item()}
+    return {f"{name}_{place}": value for place, value in enumerate(values.tolist())}
 
 
 def _columns(y: Tensor) -> Tensor:

@@ -66,7 +66,15 @@ def test_two_numbers_in_different_units_weigh_alike() -> None:
     first, second = ((off + step) for step in (torch.tensor([0.3, 0.0]), torch.tensor([0.0, 0.3])))
     middle = torch.tensor(both.mean).expand(4, 2)
     assert both.loss(first, middle).item() == pytest.approx(both.loss(second, middle).item())
-    assert both.metrics(first, middle)["rmse"] == pytest.approx(0.3 * sqrt(5) / 2)
+
+
+def test_each_number_has_its_error_in_its_own_unit() -> None:
+    targets = torch.tensor([[0.0, 0.0], [2.0, 2000.0], [4.0, 4000.0], [6.0, 6000.0]])
+    both = Regression.of(targets)
+    found = both.metrics(torch.tensor([[0.3, -0.1]]).expand(4, 2), torch.tensor(both.mean).expand(4, 2))
+    assert list(found) == ["skill", "r2", "rmse_0", "rmse_1", "mae_0", "mae_1"]
+    assert [found["rmse_0"], found["mae_0"]] == pytest.approx([0.3 * sqrt(5)] * 2)
+    assert [found["rmse_1"], found["mae_1"]] == pytest.approx([0.1 * 1000 * sqrt(5)] * 2)
 
 
 def test_outputs_are_given_in_the_unit_of_the_targets() -> None:
