@@ -36,6 +36,8 @@ _OF_OUTPUTS: Mapping[Estimate, Callable[[Tensor, Tensor, int], float]] = Mapping
         "nce": lambda logits, y, n_classes: nce(logits.argmax(1), y),
     }
 )
+OF_OUTPUTS: frozenset[Estimate] = frozenset(_OF_OUTPUTS)
+"""Those that look at a column's outputs, which have to be logits of classes."""
 LEAST = 4
 """Samples that every estimate can do with."""
 
@@ -62,7 +64,8 @@ def estimates(
         batch_size: inputs in a pass.
 
     Returns:
-        By name, one value a column; -1 for `"cka"` where the features are the same for every sample.
+        By name, one value a column; -1 where an estimate is not defined: `"cka"` where the features are the same for
+        every sample or no two labels are alike, `"logme"` where all labels are.
 
     Raises:
         ConfigError: when there is no such column, too few inputs, or a column's outputs are no logits of classes.

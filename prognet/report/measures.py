@@ -191,7 +191,8 @@ MEASURES: tuple[Measure, ...] = (
         "training FLOPs ↓",
         COUNT,
         "Training FLOPs: operations of all forward and backward passes of training, evaluation left out. They "
-        "are counted in the first batch of each step and taken in proportion to the samples seen; with heads of "
+        "are counted in the first batch of each step, and in the first after more of a network began to learn, and "
+        "taken in proportion to the samples seen; what choosing sources and pruning cost is in them; with heads of "
         "different sizes in one joint batch that is an approximation.",
         "",
         "counted in the first batch",

@@ -19,12 +19,11 @@ from prognet.engine.narrowing import NARROWABLE, remove_laterals
 from prognet.errors import ConfigError
 from prognet.strategies.base import Backbone, network_for
 from prognet.strategies.planning import NARROWEST, Plan, Size, narrowest, plan_within, widest
-from prognet.strategies.sources import Sources, training_part
+from prognet.strategies.sources import Sources, seeded_part, training_part
 from prognet.strategies.specification import Specification, check_specification, require_whole
 from prognet.streams.objectives import Classification
-from prognet.streams.task import Samples, Task
+from prognet.streams.task import Task
 from prognet.training import Session, count_parameters
-from prognet.training.batches import on_device
 
 
 class Width(Specification, ABC):
@@ -121,9 +120,8 @@ class PruneLaterals(Specification):
         if not judged_by_accuracy or len(task.train) < 2 or not network.column(column).sources:
             return {"pruned": []}
         x, y = training_part(task, session, self.samples)
-        held = on_device(Samples(task.val.x[: self.samples], task.val.y[: self.samples]), session.device)
+        judged = seeded_part(task, task.val, session, self.samples, "held out") if len(task.val) else None
         size = session.measurement.evaluation_batch_size
-        judged = (task.normalisation(held.x), held.y) if len(held) else None
         done = prune_laterals(network, column, x, y, held_out=judged, drop=self.drop, batch_size=size)
         return {"pruned": [list(lateral) for lateral in done.removed], "accuracy_without": list(done.after)}
 

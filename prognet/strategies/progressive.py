@@ -16,8 +16,9 @@ from prognet.strategies.planning import Plan, allowance, column_size, narrowest
 from prognet.strategies.sources import AllSources, Situation, Sources, selected
 from prognet.strategies.specification import check_specification
 from prognet.strategies.start import Start, begin
+from prognet.streams.objectives import Classification
 from prognet.streams.task import Task
-from prognet.training import count_parameters, seeded
+from prognet.training import booking, count_parameters, seeded
 
 OTHER_INPUTS = "other_inputs"
 """Among the choices of a step: the columns that a new one does not read, since they see inputs of another shape."""
@@ -69,6 +70,7 @@ class Progressive(Strategy):
         check_specification(self.start, Start, "start")
         self.columns = TaskColumns(self.adapter)
         self._smallest: Mapping[int, int] = {}
+        self._classifying: set[int] = set()
 
     def prepare(self, tasks: Sequence[Task]) -> None:
         if self.growth.budget is not None:
@@ -82,6 +84,8 @@ class Progressive(Strategy):
         backbone = self.build(task, width=plan.width)
         with seeded(derive_seed(session.seed, task.label, "adapters"), session.device):
             self.columns.learn(task, backbone, lambda column: self._train(column, task), self.sites, plan.sources)
+        if isinstance(task.objective, Classification):
+            self._classifying.add(self.columns.column_of[task.label])
 
     def predict(self, x: Tensor, task_label: int) -> Tensor:
         return self.columns.predict(x, task_label)
@@ -121,6 +125,7 @@ class Progressive(Strategy):
             sites=self.sites,
             build=partial(self.build, task, "trial"),
             note=self.records.append,
+            classifying=frozenset(self._classifying),
         )
 
         apart = [index for index in range(len(network)) if index not in situation.columns]
@@ -150,7 +155,9 @@ class Progressive(Strategy):
     def _prune(self, task: Task) -> None:
         prune, network, k = self.growth.prune, self.columns.network, len(self.columns.network) - 1
         if prune is not None and network.column(k).sources:
-            choice = self.choose(lambda: prune.decide(network, k, task, self.current_session()))
+            session = self.current_session()
+            with booking(self.records.append, session.device):
+                choice = self.choose(lambda: prune.decide(network, k, task, session))
             prune.apply(network, k, choice)
 
 

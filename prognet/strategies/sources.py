@@ -9,12 +9,13 @@ too large.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from prognet.analysis.estimates import LEAST, Estimate, estimates
+from prognet.analysis.estimates import LEAST, OF_OUTPUTS, Estimate, estimates
 from prognet.analysis.sensitivity import average_fisher_sensitivity
 from prognet.engine import ProgressiveNetwork
 from prognet.errors import ConfigError
@@ -23,8 +24,8 @@ from prognet.strategies.base import example_of
 from prognet.strategies.columns import reading_of
 from prognet.strategies.specification import Specification, require_whole
 from prognet.streams.objectives import Classification
-from prognet.streams.task import Task
-from prognet.training import FitRecord, Session, evaluating, fit, seeded
+from prognet.streams.task import Samples, Task
+from prognet.training import FitRecord, Session, booking, evaluating, fit, seeded
 from prognet.training.batches import on_device
 
 Evidence = Estimate | Literal["afs"]
@@ -42,7 +43,10 @@ class Situation:
     build: Callable[[], nn.Module]
     """A fresh backbone for the task, for a trial."""
     note: Callable[[FitRecord], None]
-    """Told what a trial cost."""
+    """Told what a trial or an estimate cost."""
+
+    classifying: frozenset[int]
+    """The columns whose outputs are logits of classes."""
 
     @property
     def columns(self) -> tuple[int, ...]:
@@ -61,8 +65,8 @@ class Sources(Specification, ABC):
     """Whether the evidence comes from the samples of the task."""
 
     @abstractmethod
-    def evidence(self, situation: Situation) -> list[float]:
-        """How much speaks for each of `situation.columns`, in their order; more is better."""
+    def evidence(self, situation: Situation) -> Sequence[float | None]:
+        """How much speaks for each of `situation.columns`, in their order; more is better, None is the least."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +111,9 @@ class TopSources(Sources):
     """Columns that are read at most."""
     by: Evidence = "knn"
     """An estimate of what the column knows, `"knn"`, `"ridge"`, `"leep"`, `"nce"`, `"logme"`, `"hscore"` or `"cka"`, as
-    in `prognet.analysis.estimates`; or `"afs"`: the column's share of the Average Fisher Sensitivity, summed over
-    sites, in a trial column that reads all and is thrown away."""
+    in `prognet.analysis.estimates`, of which `"leep"` and `"nce"` ask columns that classify only; or `"afs"`: the
+    column's share of the Average Fisher Sensitivity, summed over sites, in a trial column that reads all and is thrown
+    away."""
     closure: int | None = None
     """Columns that are run for a prediction at most, beside the new one; None for no bound."""
     samples: int = 1000
@@ -124,7 +129,7 @@ class TopSources(Sources):
         if self.by not in EVIDENCE:
             raise ConfigError(f"by: required one of {EVIDENCE}, found {self.by!r}.")
 
-    def evidence(self, situation: Situation) -> list[float]:
+    def evidence(self, situation: Situation) -> Sequence[float | None]:
         """By `by`; the latest first where the task has too few samples, as in a rebuilt run, or no classes."""
         network, task, session = situation.network, situation.task, situation.session
         every = situation.columns
@@ -134,23 +139,28 @@ class TopSources(Sources):
         x, y = training_part(task, session, self.samples)
         if self.by == "afs":
             return _afs(situation, x, self.trial)
+        asked = [index for index in every if index in situation.classifying or self.by not in OF_OUTPUTS]
         size = session.measurement.evaluation_batch_size
-        return estimates(network, every, x, y, task.n_classes, [self.by], batch_size=size)[self.by]
+        with booking(situation.note, session.device):
+            found = estimates(network, asked, x, y, task.n_classes, [self.by], batch_size=size)[self.by]
+        known = dict(zip(asked, found, strict=True))
+        return [known.get(index) for index in every]
 
 
 def selected(
-    sources: Sources, evidence: Sequence[float], network: ProgressiveNetwork, columns: Sequence[int]
+    sources: Sources, evidence: Sequence[float | None], network: ProgressiveNetwork, columns: Sequence[int]
 ) -> list[int]:
     """The columns that are read, the best first, within the bounds; of two that are equal, the later one.
 
     Args:
         sources: the bounds.
-        evidence: for each of `columns`, in their order.
+        evidence: for each of `columns`, in their order; those without any come last.
         network: holds the columns.
         columns: those to choose from.
     """
     found: list[int] = []
-    for _, index in sorted(zip(evidence, columns, strict=True), reverse=True):
+    ranked = ((-inf if value is None else value, index) for value, index in zip(evidence, columns, strict=True))
+    for _, index in sorted(ranked, reverse=True):
         if len(found) == sources.count:
             break
         if sources.closure is None or len(network.closure([*found, index])) <= sources.closure:
@@ -160,8 +170,17 @@ def selected(
 
 def training_part(task: Task, session: Session, count: int) -> tuple[Tensor, Tensor]:
     """Training inputs (n, *input_shape) as a network sees them, and their classes (n,), on the session's device."""
-    samples = on_device(task.train, session.device)
-    generator = torch.Generator().manual_seed(derive_seed(session.seed, task.label, "evidence"))
+    return seeded_part(task, task.train, session, count, "evidence")
+
+
+def seeded_part(task: Task, split: Samples, session: Session, count: int, purpose: str) -> tuple[Tensor, Tensor]:
+    """At most `count` samples of a split, which may be sorted by class, drawn by (seed, task, purpose) alone.
+
+    Returns:
+        Inputs (n, *input_shape) as a network sees them, and targets (n, ...), on the session's device.
+    """
+    samples = on_device(split, session.device)
+    generator = torch.Generator().manual_seed(derive_seed(session.seed, task.label, purpose))
     chosen = torch.randperm(len(samples), generator=generator)[:count].to(session.device)
     return task.normalisation(samples.x[chosen]), samples.y[chosen]
 
@@ -189,7 +208,7 @@ def _afs(situation: Situation, x: Tensor, updates: int) -> list[float]:
             reading=reading_of(trial, k),
         )
     situation.note(replace(record, curves=(), trainable=0))
-    with evaluating(trial):
+    with evaluating(trial), booking(situation.note, session.device):
         found = average_fisher_sensitivity(trial, k, x)
     shares = dict(zip(found.columns, found.shares.sum(axis=0).tolist(), strict=True))
     return [shares[index] if shares[index] == shares[index] else 0.0 for index in situation.columns]

@@ -25,7 +25,7 @@ from prognet.strategies.sources import training_part
 from prognet.strategies.specification import Specification
 from prognet.streams.objectives import Classification
 from prognet.streams.task import Task
-from prognet.training import FitRecord, Session, counting_flops, evaluating
+from prognet.training import Session, counting_flops, evaluating, record_of_looking
 
 StartName = Literal["scratch", "copy", "head", "auto"]
 SAMPLES = 4000
@@ -211,17 +211,7 @@ def begin(
     if solved:
         choice |= strategy.choose(lambda: solve_laterals(network, k, task, session))
     seconds = perf_counter() - started
-    strategy.records.append(
-        FitRecord(
-            curves=(),
-            trainable=0,
-            updates=0,
-            samples=0,
-            flops=_flops_of_looking(network, k, task, choice),
-            seconds=seconds,
-            measuring_seconds=0.0,
-        )
-    )
+    strategy.records.append(record_of_looking(_flops_of_looking(network, k, task, choice), seconds))
 
 
 def _flops_of_looking(network: ProgressiveNetwork, k: int, task: Task, choice: Mapping[str, Any]) -> float:

@@ -1,10 +1,13 @@
 """Counting operations."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import perf_counter
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+
+from prognet.training.session import FitRecord, synchronise
 
 
 @contextmanager
@@ -17,3 +20,21 @@ def counting_flops() -> Iterator[FlopCounterMode]:
             yield counter
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
+
+
+@contextmanager
+def booking(note: Callable[[FitRecord], None], device: torch.device) -> Iterator[None]:
+    """Notes the time and the operations of the block as part of learning, where something is decided, not trained."""
+    synchronise(device)
+    started = perf_counter()
+    with counting_flops() as counter:
+        yield
+    synchronise(device)
+    note(record_of_looking(counter.get_total_flops(), perf_counter() - started))
+
+
+def record_of_looking(flops: float, seconds: float) -> FitRecord:
+    """The record of what was computed without an update."""
+    return FitRecord(
+        curves=(), trainable=0, updates=0, samples=0, flops=float(flops), seconds=seconds, measuring_seconds=0.0
+    )

@@ -106,8 +106,8 @@ class Run:
         self.reading: Reading | None = None
         self.compiled: Callable[[Batch], Tensor] | None = None
         self.feature_flops, self.feature_seconds = 0.0, 0.0
-        self.updates, self.samples, self.flops_per_sample = 0, 0, 0.0
-        self.seconds, self.measuring_seconds = 0.0, 0.0
+        self.counting, self.flops_per_sample, self.flops_apart = True, 0.0, 0.0
+        self.updates, self.samples, self.seconds, self.measuring_seconds = 0, 0, 0.0, 0.0
 
     def keep_features(self, reading: Reading) -> dict[int, FeatureTable]:
         """Computes what frozen columns hand over on the splits, as far as the memory goes.
@@ -168,7 +168,9 @@ class Run:
     ) -> None:
         self.module.train()
         if self.procedure.before_pass is not None:
+            learning = [parameter.requires_grad for parameter in self.parameters]
             self.procedure.before_pass(number)
+            self.counting |= learning != [parameter.requires_grad for parameter in self.parameters]
         first, losses = self.updates, []
         for batch in batches:
             losses.append(self._update(batch, optimiser))
@@ -184,17 +186,18 @@ class Run:
         """One step of the optimiser -> the loss, on the device."""
         optimiser.zero_grad(set_to_none=True)
         size = sum(len(part.y) for part in batch.values())
-        if self.updates == 0:
-            with counting_flops() as counter:
-                loss = self._backward(batch, size)
-            self.flops_per_sample = counter.get_total_flops() / size
-        else:
+        with counting_flops() if self.counting else nullcontext() as counter:  # then nothing is compiled
             loss = self._backward(batch, size)
+        if counter is not None:
+            counted = counter.get_total_flops() / size
+            self.flops_apart += (self.flops_per_sample - counted) * self.samples  # samples so far cost as before
+            self.flops_per_sample = counted
         if self.training.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.training.clip_norm)
         optimiser.step()
         if self.balance is not None:
             self._rebalance(self.balance, batch, size)
+        self.counting = False
         self.updates += 1
         self.samples += size
         return loss
@@ -205,17 +208,17 @@ class Run:
             self.balance.backward(parts, penalty, self.parameters)
             self.balance.note_norm(self.parameters)
             return total(parts, penalty).detach()
-        # the first update is never compiled: its operations are counted
-        loss = self.loss(batch, size) if self.compiled is None or self.updates == 0 else self.compiled(batch)
+        loss = self.loss(batch, size) if self.compiled is None or self.counting else self.compiled(batch)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
     def _rebalance(self, balance: Balance, batch: Batch, size: int) -> None:
         """What the weighting makes of the update; it may look at the batch once more."""
-        with counting_flops() if self.updates == 0 else nullcontext() as counter:
+        with counting_flops() if self.counting else nullcontext() as counter:
             balance.after_step(lambda: self._parts(batch, size)[0])
         if counter is not None:
             self.flops_per_sample += counter.get_total_flops() / size
+            self.flops_apart -= counter.get_total_flops() / size * self.samples
 
     def whole(self, losses: Tensor) -> Tensor:
         """The losses (U,) of some updates, each of its whole batch."""
@@ -275,7 +278,7 @@ class Run:
             trainable=sum(parameter.numel() for parameter in self.parameters),
             updates=self.updates,
             samples=self.samples,
-            flops=self.flops_per_sample * self.samples + self.feature_flops,
+            flops=self.flops_per_sample * self.samples + self.flops_apart + self.feature_flops,
             seconds=self.seconds,
             measuring_seconds=self.measuring_seconds,
             feature_flops=self.feature_flops,

@@ -71,7 +71,8 @@ class FitRecord:
     samples: int
     """Training samples seen, with repetitions."""
     flops: float
-    """Operations of all forward and backward passes: counted in the first batch, in proportion to the samples."""
+    """Operations of all forward and backward passes: counted in the first batch, and in the first one after other
+    parameters began to learn, in proportion to the samples."""
     seconds: float
     """Wall time without the measurements."""
     feature_flops: float = 0.0

@@ -4,12 +4,14 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+import torch
 
 from prognet.analysis.estimates import Estimate
 from prognet.catalogue import STRATEGIES, resolve
 from prognet.evaluation import verify
 from prognet.strategies import Progressive, TopSources
 from prognet.strategies.specification import specification_from
+from prognet.streams import from_arrays
 from tests.helpers.runs import PLAIN, quick_run
 from tests.helpers.streams import make_stream
 
@@ -43,3 +45,19 @@ def test_three_samples_are_too_few_for_cka_alone() -> None:
     assert by_cka.choices[2]["evidence"] == [0.0, 1.0]  # the latest
     by_score = quick_run(Progressive(PLAIN, sources=TopSources(1, by="hscore")), stream)
     assert by_score.choices[2]["evidence"] != [0.0, 1.0]
+
+
+@pytest.mark.parametrize("by", ["leep", "nce"])
+def test_outputs_that_are_no_classes_say_nothing_about_classes(by: Estimate, tmp_path: Path) -> None:
+    x = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
+    classes, numbers, labels = x[:, :3].argmax(1), x[:, 0] * 5, (x[:, :2] > 0).float()
+    stream = from_arrays(
+        [(x, y, x, y) for y in (numbers, classes, labels, classes)],
+        kinds=["regression", "classification", "multi-label", "classification"],
+    )
+    result = quick_run(Progressive(PLAIN, sources=TopSources(1, by=by)), stream, out=tmp_path)
+    assert result.choices[1]["evidence"] == [None]
+    assert [value is None for value in result.choices[3]["evidence"]] == [True, False, True]
+    assert result.choices[3]["sources"] == [1]
+    (verdict,) = verify(tmp_path)
+    assert verdict.problem is None

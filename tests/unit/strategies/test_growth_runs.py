@@ -4,10 +4,13 @@ import json
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 
+from prognet.analysis.pruning import Pruning, prune_laterals
 from prognet.config import Training
 from prognet.engine import LinearAdapter
 from prognet.errors import ConfigError
@@ -26,7 +29,8 @@ from prognet.strategies import (
     describe_strategy,
     strategy_from,
 )
-from tests.helpers.runs import MEASUREMENT, NORMED, assert_same_numbers, assert_same_tensors, quick_run, tensors
+from prognet.streams import from_arrays
+from tests.helpers.runs import MEASUREMENT, NORMED, PLAIN, assert_same_numbers, assert_same_tensors, quick_run, tensors
 from tests.helpers.sealing import reseal, unsealed
 from tests.helpers.streams import make_stream
 
@@ -159,3 +163,21 @@ def test_a_comparison_tries_the_strategy_without_data(tmp_path: Path) -> None:
     )
     assert outcome.failed == {}
     assert_same_numbers(outcome.results[0], undisturbed("everything")[0])
+
+
+def test_pruning_is_judged_by_every_class_of_a_sorted_validation_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    y = torch.arange(5).repeat_interleave(30)
+    x = torch.randn(150, 6, generator=torch.Generator().manual_seed(0)) + y[:, None]
+    stream = from_arrays([(x, y, x, y)] * 2, validation=0.4)
+    assert stream[1].val.y.diff().min() >= 0  # sorted
+    judged: list[list[int]] = []
+
+    def note(*args: Any, held_out: tuple[Tensor, Tensor], **others: Any) -> Pruning:
+        judged.append(torch.bincount(held_out[1], minlength=5).tolist())
+        return prune_laterals(*args, held_out=held_out, **others)
+
+    monkeypatch.setattr("prognet.strategies.growth.prune_laterals", note)
+    quick_run(Progressive(PLAIN, prune=PruneLaterals(samples=25)), stream)
+    ((*counts,),) = judged
+    assert sum(counts) == 25
+    assert min(counts) > 0

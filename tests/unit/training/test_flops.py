@@ -6,7 +6,18 @@ from torch import nn
 
 from prognet.config import Training
 from prognet.evaluation.harness import run
-from prognet.strategies import FineTune, HeadOnly, Independent, MultiTask, Strategy
+from prognet.strategies import (
+    FineTune,
+    FineTuning,
+    HeadOnly,
+    Independent,
+    LastSources,
+    MultiTask,
+    Progressive,
+    PruneLaterals,
+    Strategy,
+    TopSources,
+)
 from prognet.training import counting_flops
 from tests.helpers.plain import plain_network
 from tests.helpers.runs import PLAIN, from_scratch, quick_run
@@ -104,3 +115,26 @@ def test_the_fast_path_is_back_afterwards() -> None:
         assert not torch.backends.mha.get_fastpath_enabled()
         raise KeyboardInterrupt
     assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_what_begins_to_learn_later_costs_from_then_on() -> None:
+    # 3 passes: the head alone, then the upper layer with it, then all; forward always whole
+    training = Training(epochs=3, batch_size=10)
+    strategy = FineTune(PLAIN, recipe=FineTuning(unfreeze_every=1))
+    cost = run(strategy, STREAM, training=training, device="cpu").costs[1]
+    head, upper, lower = 2 * 6 * 5, 2 * 8 * 6, 2 * 16 * 8
+    forward = lower + upper + head
+    per_pass = [forward + head, forward + 2 * head + upper, forward + 2 * head + 2 * upper + lower]
+    assert cost.training_flops == len(STREAM[1].train) * sum(per_pass)
+
+
+def test_choosing_and_pruning_are_part_of_learning() -> None:
+    stream = make_stream((2, 3, 4))
+    for chosen, plain in (
+        (Progressive(PLAIN, sources=TopSources(1, by="logme")), Progressive(PLAIN, sources=LastSources(1))),
+        (Progressive(PLAIN, prune=PruneLaterals(drop=0)), Progressive(PLAIN)),
+    ):
+        found, other = (quick_run(strategy, stream).costs[1] for strategy in (chosen, plain))
+        assert found.trainable == other.trainable  # before pruning the second column has the same laterals in both
+        assert found.training_flops > other.training_flops
+        assert found.updates == other.updates
