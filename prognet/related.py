@@ -162,9 +162,10 @@ def _fitted(found: RunRelatedness) -> RunRelatedness:
 
 def _fitted_geometry(found: RunGeometry) -> RunGeometry:
     """The same record, with arrays (sites,)."""
-    tasks = []
+    tasks, least = [], 0  # a task that is no classification is not there
     for place, task in enumerate(found.tasks):
-        require(task.task == place, f"tasks[{place}].task", f"its position {place}", task.task)
+        require(task.task >= least, f"tasks[{place}].task", f"a position of {least} or more", task.task)
+        least = task.task + 1
         shape, names = (len(task.sites),), ("within", "between", "nc1", "separation", "shuffled")
         arrays = {name: shaped(getattr(task, name), shape, f"tasks[{place}].{name}") for name in names}
         tasks.append(replace(task, **arrays))  # type: ignore[arg-type]  # each is an array

@@ -52,10 +52,13 @@ class ClassGeometry:
 
     @property
     def separation(self) -> float:
-        """The mean distance between two classes, in units of sqrt(within); infinite where classes are points."""
+        """The mean distance between two classes, in units of sqrt(within).
+
+        Infinite where classes are points, NaN where all means are the same.
+        """
         pairs = self.distances[np.triu_indices(len(self.distances), 1)]
         known = pairs[~np.isnan(pairs)]
-        if not len(known):
+        if not known.any():
             return float("nan")
         return float(known.mean() / np.sqrt(self.within)) if self.within > 0 else float("inf")
 

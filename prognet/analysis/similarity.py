@@ -81,7 +81,8 @@ def linear_cka(a: Tensor, b: Tensor, *, debiased: bool = False) -> float:
         debiased: whether the unbiased estimator is used; it needs four samples, the plain one two.
 
     Returns:
-        In [0, 1], or in [-1, 1] where debiased; NaN where one side is the same for every sample.
+        In [0, 1], or in [-1, 1] where debiased; NaN where one side is the same for every sample, and where debiased
+        also where all pairs of different samples are equally alike, as with labels of which no two are the same.
 
     Raises:
         ConfigError: when there are too few samples, or not as many on both sides.
@@ -104,9 +105,12 @@ def _gram(features: Tensor, debiased: bool) -> Tensor | None:
     gram = centred @ centred.T  # (B, B)
     if debiased:  # U-centring (Szekely & Rizzo 2014): its inner product, over n (n - 3), is the unbiased HSIC
         gram.fill_diagonal_(0)
+        before = gram.norm()
         sums = gram.sum(dim=0)
         gram = gram - (sums[:, None] + sums[None, :]) / (n - 2) + sums.sum() / ((n - 1) * (n - 2))
         gram.fill_diagonal_(0)
+        if gram.norm() <= n * torch.finfo(wide.dtype).eps * before:  # nothing but what rounding has left
+            return None
     unit: Tensor = gram / gram.norm()
     return unit
 

@@ -76,14 +76,14 @@ def log_me(features: Tensor, y: Tensor) -> float:
 
     Formula: mean over classes of max_{alpha, beta} log p(y_c | F, alpha, beta) / n, without intercept, the precisions
     alpha of the weights and beta of the noise at the maximum (You et al. 2021, arXiv 2102.11005). Computed by
-    scikit-learn's `BayesianRidge`. A class without samples says nothing and is left out.
+    scikit-learn's `BayesianRidge`. A class that no sample has, or every one, says nothing and is left out.
 
     Args:
         features: F, (n, D), at least two samples, finite.
         y: the new classes (n,).
 
     Returns:
-        In nats, a log density: it may be positive.
+        In nats, a log density: it may be positive; NaN where all samples are of one class.
 
     Raises:
         ConfigError: when the shapes do not fit, there are too few samples, or a feature is not finite.
@@ -91,8 +91,11 @@ def log_me(features: Tensor, y: Tensor) -> float:
     from sklearn.linear_model import BayesianRidge
 
     F, labels = _features(features, y)
-    evidences = []
-    for label in np.unique(labels):
+    evidences: list[float] = []
+    classes = np.unique(labels)
+    if len(classes) == 1:
+        return float("nan")
+    for label in classes:
         target = (labels == label).astype(np.float64)
         if not F.any():  # nothing but noise about zero
             evidences.append(-len(F) / 2 * (log(2 * pi * float(target.mean())) + 1))
@@ -133,8 +136,7 @@ def h_score(features: Tensor, y: Tensor, *, regularised: bool = True) -> float:
     from sklearn.covariance import LedoitWolf
 
     F, labels = _features(features, y)
-    F = F[:, F.std(axis=0) > 0]
-    if not F.shape[1]:
+    if not F.std(axis=0).any():
         return 0.0
     centred = F - F.mean(axis=0)
     means = np.zeros_like(centred)
@@ -159,7 +161,7 @@ def label_alignment(features: Tensor, y: Tensor) -> float:
         y: the new classes (n,).
 
     Returns:
-        At most 1; NaN where the features or the labels are the same for every sample.
+        At most 1; NaN where the features or the labels are the same for every sample, or no two labels are alike.
 
     Raises:
         ConfigError: when the shapes do not fit or there are too few samples.

@@ -18,7 +18,10 @@ from prognet.evaluation.task_records import described, gains_to_measure, record_
 from prognet.results import RESULT_FILE, RunResult
 from prognet.strategies.base import Backbone
 from prognet.strategies.columns import TaskColumns
+from prognet.streams.objectives import Classification
 from prognet.streams.stream import Stream
+
+_UNREAD = "its columns do not read each other"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,7 @@ def analyse(
     """Analyses every finished run below `folder` whose columns read each other; writes an `analysis.json` beside each.
 
     Beside every run with a column a task, also one without laterals, it writes a `relatedness.json` and a
-    `geometry.json`, where all tasks are classifications.
+    `geometry.json`, where there are two classifications or more. Columns of other tasks are left out of all three.
 
     What has been analysed with the same settings is not analysed again, so a call that was stopped goes on.
 
@@ -90,8 +93,10 @@ def analyse(
             yield Analysed(name, 0, str(error), failed=True)
         else:
             observer.end(name, None)
-            problem = None if found else "its columns do not read each other"
-            yield Analysed(name, len(found.columns) if found else 0, problem)
+            if isinstance(found, str):
+                yield Analysed(name, 0, found)
+            else:
+                yield Analysed(name, len(found.columns), None)
 
 
 def _loaded(place: Path) -> RunResult | RunFolderError:
@@ -142,8 +147,8 @@ def _analyse_run(
     backbone: Backbone | None,
     device: torch.device,
     observer: Observer,
-) -> RunAnalysis | None:
-    """The analysis of one run, stored; None where no column reads another one."""
+) -> RunAnalysis | str:
+    """The analysis of one run, stored; or why there is nothing to look at."""
     store, digests = RunStore(place), dict(result.digests[-1])
     if (place / ANALYSIS_FILE).exists():
         done = read_analysis(place)
@@ -156,14 +161,16 @@ def _analyse_run(
         )
     columns = getattr(learner, "columns", None)
     if not isinstance(columns, TaskColumns):
-        return None
+        return _UNREAD
     columns.to(device)
     stream = streams.of(result)
     record_tasks(place, result, learner, stream, look, observer)
     if not _laterals(columns.network):
-        return None
-    found = []
-    for label, index in _wanted(columns, look):
+        return _UNREAD
+    found, wanted = [], _wanted(columns, stream, look)
+    if not wanted:
+        return "none of its columns classifies"
+    for label, index in wanted:
         found.append(analyse_column(columns.network, index, stream[label], look, result.seed))
         observer.advance(1)
     analysis = RunAnalysis(
@@ -182,9 +189,13 @@ def _laterals(network: ProgressiveNetwork) -> bool:
     return any(network.column(index).sources for index in range(len(network)))
 
 
-def _wanted(columns: TaskColumns, look: Look) -> list[tuple[int, int]]:
-    """(task label, column index) of the columns that are looked at."""
-    every = sorted(columns.column_of.items())
+def _wanted(columns: TaskColumns, stream: Stream, look: Look) -> list[tuple[int, int]]:
+    """(task label, column index) of the columns that are looked at: of those that classify."""
+    every = [
+        (label, index)
+        for label, index in sorted(columns.column_of.items())
+        if isinstance(stream[label].objective, Classification)
+    ]
     return every if look.columns == "all" else every[-1:]
 
 

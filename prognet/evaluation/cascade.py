@@ -86,6 +86,8 @@ def cascade_metrics(
 def _crops_of(task: Task, samples: Samples) -> Samples:
     """The objects of a split and their classes, as bytes or in the type of the images."""
     rows = [one[one[:, 0] != NO_BOX] for one in samples.y]
+    if not rows:  # a task may have no validation split
+        return Samples(samples.x, torch.empty(0, dtype=torch.long))
     crops = _crop(samples.x.float(), [one[:, 1:] for one in rows])
     x = crops.round().to(torch.uint8) if samples.x.dtype == torch.uint8 else crops.to(samples.x.dtype)
     return Samples(x, torch.cat([one[:, 0] for one in rows]).long())

@@ -12,7 +12,7 @@ from torch.func import functional_call
 from prognet.analysed import Pairs
 from prognet.analysis.affinity import Loss, Parameters, affinities
 from prognet.analysis.distances import class_mean_distance, mean_distance, mmd
-from prognet.analysis.estimates import Estimate, estimates
+from prognet.analysis.estimates import OF_OUTPUTS, Estimate, estimates
 from prognet.analysis.relatedness import has_features, penultimate_features
 from prognet.analysis.similarity import linear_cka
 from prognet.engine import ProgressiveNetwork, probe
@@ -29,7 +29,6 @@ _ESTIMATES: Mapping[Estimate, str] = {
     name: {"cka": "cka_labels"}.get(name, name) for name in ("knn", "ridge", "leep", "nce", "logme", "hscore", "cka")
 }
 """Their keys among the measures."""
-_OF_OUTPUTS = ("leep", "nce")
 _POINTS = 10
 """Of the steps on the shared network, how many are looked at."""
 
@@ -58,10 +57,26 @@ class _Part:
         return self.y[self.order]
 
 
-def related(tasks: Sequence[Task]) -> bool:
-    """Whether the measures are defined for these tasks: several classifications with samples."""
-    kinds = all(isinstance(task.objective, Classification) and len(task.train) >= 4 for task in tasks)
-    return kinds and len(tasks) > 1
+def related(tasks: Sequence[Task]) -> list[Task]:
+    """The tasks for which the measures are defined: classifications with samples; none where there is but one."""
+    found = [task for task in tasks if isinstance(task.objective, Classification) and len(task.train) >= 4]
+    return found if len(found) > 1 else []
+
+
+def spread(found: Relations, places: Sequence[int], n: int) -> Relations:
+    """The relations of some of n tasks at their places among all: NaN for pairs with others, and no samples of them."""
+
+    def of(matrix: Floats) -> Floats:
+        whole = np.full((n, n), np.nan)
+        whole[np.ix_(places, places)] = matrix
+        return whole
+
+    samples = dict(zip(places, found.samples, strict=True))
+    return Relations(
+        {key: of(matrix) for key, matrix in found.values.items()},
+        {key: of(matrix) for key, matrix in found.shuffled.items()},
+        tuple(samples.get(place, 0) for place in range(n)),
+    )
 
 
 def relate(
@@ -109,7 +124,7 @@ def relate(
             continue
         part, mine = looked[t], (own or sources).get(tasks[t].label)
         whole = has_features(network, columns, part.x)
-        names = [name for name in _ESTIMATES if whole or name in _OF_OUTPUTS]
+        names = [name for name in _ESTIMATES if whole or name in OF_OUTPUTS]
         for matrices, y in ((values, part.y), (shuffled, part.mixed)):
             found = estimates(network, columns, part.x, y, part.task.n_classes, names, batch_size=batch_size)
             for name, row in found.items():

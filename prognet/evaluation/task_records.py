@@ -14,7 +14,7 @@ from prognet.documents import record_from
 from prognet.evaluation.gains import Gains, measure_gains
 from prognet.evaluation.looking import drawn
 from prognet.evaluation.observer import Observer
-from prognet.evaluation.relating import relate, related
+from prognet.evaluation.relating import relate, related, spread
 from prognet.related import (
     GEOMETRY_FILE,
     RELATEDNESS_FILE,
@@ -76,7 +76,9 @@ def gains_to_measure(result: RunResult, look: Look) -> int:
 def record_tasks(
     place: Path, result: RunResult, learner: Strategy, stream: Stream, look: Look, observer: Observer
 ) -> None:
-    """Writes both files of one run, unless they are there; nothing where the measures are not defined.
+    """Writes both files of one run, unless they are there; nothing where it has no two classifications.
+
+    Tasks of other kinds are left out: NaN where they are one of a pair.
 
     Args:
         place: the folder of the run.
@@ -92,13 +94,14 @@ def record_tasks(
     """
     columns = learner.columns
     assert isinstance(columns, TaskColumns)
-    tasks, digests = list(stream), dict(result.digests[-1])
-    if not related(tasks) or described(place, look, digests) or set(columns.column_of) != set(range(len(tasks))):
+    tasks, digests, n = related(list(stream)), dict(result.digests[-1]), len(stream)
+    if not tasks or described(place, look, digests) or set(columns.column_of) != set(range(n)):
         return
     network, sources, device = columns.network, columns.column_of, next(columns.parameters()).device
     belongs: dict[str, Any] = {"strategy": result.strategy, "order": result.order, "seed": result.seed}
     found = relate(network, sources, tasks, learner.backbone, look.pairs, seed=result.seed, batch_size=look.batch_size)
-    gains = Gains(np.full(len(tasks), np.nan), np.full((len(tasks), len(tasks)), np.nan))
+    found = spread(found, [task.label for task in tasks], n)
+    gains = Gains(np.full(n, np.nan), np.full((n, n), np.nan))
     if look.pairs.gains:
         session = Session(
             training=training_from(result.config.get("training"), "config.training"),
@@ -108,7 +111,9 @@ def record_tasks(
             device=device,
         )
         sites = getattr(learner, "sites", None)
-        gains = measure_gains(network, sources, tasks, learner.backbone, session, sites=sites, advance=observer.advance)
+        known = measure_gains(network, sources, tasks, learner.backbone, session, sites=sites, advance=observer.advance)
+        size = len(known.alone)  # up to the last task that was learned once more
+        gains.alone[:size], gains.accuracy[:size, :size] = known.alone, known.accuracy
     write_relatedness(
         place,
         RunRelatedness(
@@ -122,7 +127,7 @@ def record_tasks(
             alone=gains.alone,
         ),
     )
-    shapes = tuple(_shape(columns, stream, label, look, result.seed) for label in range(len(tasks)))
+    shapes = tuple(_shape(columns, stream, task.label, look, result.seed) for task in tasks)
     write_geometry(place, RunGeometry(**belongs, settings=_of_classes(look), digests=digests, tasks=shapes))
 
 

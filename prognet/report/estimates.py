@@ -14,7 +14,7 @@ from prognet.statistics import Interval, t_interval
 class Band:
     """An array of means over seeds with their 95 % intervals; all three have the same shape.
 
-    Where a value is undefined in any run all three are NaN; with one seed only the bounds are.
+    Where a value is undefined or infinite in any run all three are NaN; with one seed only the bounds are.
     """
 
     mean: Floats
@@ -42,6 +42,7 @@ def interval(values: Mapping[Key, float]) -> Interval:
 def band(values: Mapping[Key, Floats]) -> Band:
     """Mean and Student t 95 % interval over seeds of every entry of arrays of one shape."""
     seeds = per_seed(values)
+    seeds[np.isinf(seeds)] = np.nan  # of an infinite distance there is neither mean nor spread
     entries = [t_interval(column) for column in seeds.reshape(len(seeds), -1).T]
     mean, low, high = (
         np.array([getattr(entry, name) for entry in entries], dtype=np.float64).reshape(seeds.shape[1:])

@@ -1,7 +1,7 @@
 """How the classes of every task lie in its column: means over seeds, and the table of it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prognet.errors import RunFolderError
 from prognet.related import RunGeometry, TaskGeometry
@@ -39,7 +39,7 @@ class Shapes:
 
 
 def make_shapes(records: Mapping[str, Mapping[Key, RunGeometry]]) -> tuple[Shapes, ...]:
-    """The records of every strategy, put together.
+    """The records of every strategy, put together: of the positions at which every run has a classification.
 
     Raises:
         RunFolderError: when the columns of one strategy differ in their sites.
@@ -87,6 +87,11 @@ def geometry_table(shapes: tuple[Shapes, ...]) -> Table:
 
 
 def _shapes(strategy: str, records: Mapping[Key, RunGeometry]) -> Shapes:
+    common = set.intersection(*({task.task for task in record.tasks} for record in records.values()))
+    records = {
+        key: replace(record, tasks=tuple(task for task in record.tasks if task.task in common))
+        for key, record in records.items()
+    }
     first = next(iter(records.values()))
     kinds = {tuple((task.task, task.sites) for task in record.tasks) for record in records.values()}
     if len(kinds) > 1:

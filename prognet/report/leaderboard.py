@@ -1,6 +1,8 @@
 """All strategies in one list, the best first, with what each of them costs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isnan, nan
 
 from prognet import metrics
 from prognet.report.comparison import Comparison, Summary
@@ -18,8 +20,8 @@ class Place:
     """A strategy in the list."""
 
     summary: Summary
-    rank: int
-    """From 1; strategies with the same mean share one."""
+    rank: float
+    """From 1; strategies with the same mean share one. NaN where the mean is undefined."""
     behind: PairedDifference
     """Its average accuracy minus that of the first, paired by seed."""
     adjusted: float
@@ -27,8 +29,11 @@ class Place:
 
 
 def places(comparison: Comparison) -> tuple[Place, ...]:
-    """The strategies by average accuracy after the last step, the best first; empty where there is one only."""
-    order = sorted(comparison.summaries, key=lambda one: -one.measures[ACCURACY.key].mean)
+    """The strategies by average accuracy after the last step, the best first; empty where there is one only.
+
+    Those whose average is undefined, as of a task without a value, come last.
+    """
+    order = sorted(comparison.summaries, key=lambda one: (isnan(_mean(one)), -_mean(one)))
     if len(order) < 2:
         return ()
     values = {
@@ -38,10 +43,9 @@ def places(comparison: Comparison) -> tuple[Place, ...]:
     first = values[order[0].name]
     behind = [paired(values[one.name], first) for one in order]
     adjusted = holm([difference.p_value for difference in behind[1:]])
-    means = [one.measures[ACCURACY.key].mean for one in order]
     return tuple(
-        Place(one, 1 + sum(mean > means[place] for mean in means), behind[place], float(corrected))
-        for place, (one, corrected) in enumerate(zip(order, [float("nan"), *adjusted], strict=True))
+        Place(one, _rank(one, order), behind[place], float(corrected))
+        for place, (one, corrected) in enumerate(zip(order, [nan, *adjusted], strict=True))
     )
 
 
@@ -51,7 +55,7 @@ def leaderboard(found: tuple[Place, ...]) -> Table:
     flops = prefixed("FLOP", (place.summary.measures["training_flops"].mean for place in found))
     rows: list[tuple[Value, ...]] = [
         (
-            float(place.rank),
+            place.rank,
             place.summary.name,
             *(place.summary.measures[measure.key] for measure in shown[:1]),
             place.behind.interval,
@@ -79,6 +83,14 @@ def leaderboard(found: tuple[Place, ...]) -> Table:
         ),
         tuple(rows),
     )
+
+
+def _mean(one: Summary) -> float:
+    return one.measures[ACCURACY.key].mean
+
+
+def _rank(one: Summary, all_of_them: Sequence[Summary]) -> float:
+    return nan if isnan(_mean(one)) else float(1 + sum(_mean(other) > _mean(one) for other in all_of_them))
 
 
 def _measure(key: str) -> Measure:

@@ -1,7 +1,7 @@
 """On which columns the columns of a run rely: what `prognet analyse` found, put together over orders and seeds."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -82,15 +82,21 @@ def read_reliances(folder: Path, comparison: Comparison, unread: frozenset[Path]
                 "analyse` again."
             )
         found.setdefault(analysis.strategy, {})[analysis.order, analysis.seed] = analysis
-    return tuple(make_reliance(name, found[name]) for name in comparison.names if name in found)
+    made = (make_reliance(name, found[name]) for name in comparison.names if name in found)
+    return tuple(reliance for reliance in made if reliance.tasks)
 
 
 def make_reliance(strategy: str, analyses: Mapping[Key, RunAnalysis]) -> Reliance:
-    """The analyses of one strategy, put together.
+    """The analyses of one strategy, put together: of the positions at which every run has a column that classifies.
 
     Raises:
         RunFolderError: when they were made with different settings, or of different networks.
     """
+    common = set.intersection(*({column.task for column in analysis.columns} for analysis in analyses.values()))
+    analyses = {
+        key: replace(analysis, columns=tuple(column for column in analysis.columns if column.task in common))
+        for key, analysis in analyses.items()
+    }
     first = next(iter(analyses.values()))
     for analysis in analyses.values():
         if _kind(analysis) != _kind(first):
@@ -98,13 +104,15 @@ def make_reliance(strategy: str, analyses: Mapping[Key, RunAnalysis]) -> Relianc
                 f"{strategy}: required analyses with one kind of settings and columns, found {_kind(analysis)} and "
                 f"{_kind(first)}; run `prognet analyse` again on all of them."
             )
-    columns = max(max(column.columns) for analysis in analyses.values() for column in analysis.columns) + 1
+    parts = [index for analysis in analyses.values() for column in analysis.columns for index in column.columns]
+    columns = max(parts, default=-1) + 1
     tasks = [
         _task({key: analysis.columns[place] for key, analysis in analyses.items()}, columns)
         for place in range(len(first.columns))
     ]
     seeds = len({seed for _, seed in analyses})
-    return Reliance(strategy, first.last.sites, columns, tuple(tasks), seeds, str(first.settings["replacement"]))
+    sites = first.last.sites if common else ()
+    return Reliance(strategy, sites, columns, tuple(tasks), seeds, str(first.settings["replacement"]))
 
 
 def reliance_table(reliances: Sequence[Reliance]) -> Table:

@@ -1,6 +1,6 @@
 """The geometry of classes: by hand, against matrices, at its ends, and through the sites of a column."""
 
-from math import sqrt
+from math import inf, isnan, sqrt
 
 import numpy as np
 import pytest
@@ -129,3 +129,11 @@ def test_what_cannot_be_looked_at_is_refused() -> None:
         class_geometry(torch.tensor([[float("inf")]]), torch.zeros(1, dtype=torch.int64), 1)
     with pytest.raises(ConfigError, match=r"y: required classes \(2,\) in \[0, 1\), found shape \(2,\) up to 1"):
         class_geometry(torch.zeros(2, 1), torch.tensor([0, 1]), 1)
+
+
+def test_classes_that_are_one_point_have_no_separation() -> None:
+    dead = class_geometry(torch.zeros(6, 3), torch.arange(6) % 2, 2)
+    assert isnan(dead.separation)
+    assert isnan(dead.ratio)
+    apart = class_geometry(torch.tensor([[0.0], [0.0], [1.0], [1.0]]), torch.tensor([0, 0, 1, 1]), 2)
+    assert apart.separation == inf

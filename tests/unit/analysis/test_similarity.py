@@ -196,3 +196,13 @@ def test_what_cannot_be_compared_is_refused() -> None:
         column_similarity(net, (), x)
     with pytest.raises(ConfigError, match=r"b: required features \(B, G\) beside \(3, 2\), found \(4, 2\)"):
         linear_cka(torch.zeros(3, 2), torch.zeros(4, 2))
+
+
+@pytest.mark.parametrize("n", [4, 10, 50])
+def test_labels_of_which_no_two_are_alike_have_no_debiased_likeness(n: int) -> None:
+    torch.manual_seed(n)
+    each = torch.eye(n)
+    assert isnan(linear_cka(torch.randn(n, 5), each, debiased=True))
+    assert isnan(linear_cka(each, torch.randn(n, 5), debiased=True))
+    pair = torch.eye(n)[[0, 0, *range(2, n)]]  # two that are alike are something to be told
+    assert not isnan(linear_cka(torch.randn(n, 5), pair, debiased=True))

@@ -1,6 +1,6 @@
 """LEEP, NCE, LogME and H-score: values computed by hand, oracles that share nothing with the code, and their limits."""
 
-from math import log, pi
+from math import isnan, log, pi
 
 import numpy as np
 import pytest
@@ -172,3 +172,25 @@ def test_what_cannot_be_measured_is_refused() -> None:
     broken[0, 0] = float("nan")
     with pytest.raises(ConfigError, match="features: required finite numbers, found inf or nan"):
         log_me(broken, y)
+
+
+@pytest.mark.parametrize(("n", "D"), [(10, 16), (30, 64), (30, 10)])
+def test_one_class_has_no_evidence(n: int, D: int) -> None:
+    torch.manual_seed(0)
+    assert isnan(log_me(torch.randn(n, D), torch.zeros(n, dtype=torch.int64)))
+
+
+def test_constant_features_take_part_in_the_shrinkage() -> None:
+    # Ibrahim et al. 2021: (1 - a) tr(S_a^-1 S_B), S_a = (1 - a) S + a tr(S) / D 1, over all D features
+    from sklearn.covariance import ledoit_wolf
+
+    torch.manual_seed(0)
+    y = torch.arange(60) % 3
+    live = torch.randn(60, 4) + torch.nn.functional.one_hot(y, 4)
+    h = torch.cat([live, torch.zeros(60, 6)], dim=1)
+    F = (h.double() - h.double().mean(0)).numpy()
+    S, a = ledoit_wolf(F, assume_centered=True)
+    means = np.stack([F[y.numpy() == c].mean(axis=0) for c in range(3)])[y.numpy()]
+    expected = (1 - a) * np.trace(np.linalg.inv(S) @ (means.T @ means / 60))
+    assert h_score(h, y) == pytest.approx(expected, rel=1e-9)
+    assert h_score(torch.full((60, 3), 2.0), y) == 0

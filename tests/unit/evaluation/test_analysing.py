@@ -1,23 +1,27 @@
 """The analysis of a run folder: from the files alone, kept where it is finished, refused where it does not belong."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from prognet.analysed import ANALYSIS_FILE, Look, Pairs, read_analysis
 from prognet.errors import RunFolderError
 from prognet.evaluation import Analysed, analyse, grid
 from prognet.evaluation.looking import analyse_column
-from prognet.related import GEOMETRY_FILE, RELATEDNESS_FILE
+from prognet.related import GEOMETRY_FILE, RELATEDNESS_FILE, read_geometry, read_relatedness
+from prognet.report import write_report
 from prognet.results import RunResult
 from prognet.strategies import FineTune, Independent, Progressive, ProgressiveRandom
+from prognet.streams import from_arrays
 from prognet.streams.stream import Stream
 from tests.helpers.commands import Recorder, content
 from tests.helpers.data import blobs
-from tests.helpers.runs import MEASUREMENT, NORMED, TRAINING, quick_run
+from tests.helpers.runs import MEASUREMENT, NORMED, PLAIN, TRAINING, quick_run
 from tests.helpers.sealing import reseal, unsealed
 
 PAIRS = Pairs(pair_samples=8, tag_steps=1)
@@ -172,3 +176,75 @@ def test_a_damaged_analysis_is_named(folder: Path) -> None:
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="folder: required at least one finished run below"):
         next(analyse(tmp_path, again))
+
+
+def kinds(*wanted: str, seed: int = 0) -> Stream:
+    """Tasks of these kinds on inputs (N, 6)."""
+    x = torch.randn(24, 6, generator=torch.Generator().manual_seed(0))
+    y = {"classification": x[:, :3].argmax(1), "regression": 5 * x[:, 0], "multi-label": (x[:, :2] > 0).float()}
+    return from_arrays([(x, y[kind], x, y[kind]) for kind in wanted], kinds=list(wanted), seed=seed)  # type: ignore[arg-type]
+
+
+def test_of_tasks_of_several_kinds_the_classifications_are_looked_at(tmp_path: Path) -> None:
+    stream = kinds("classification", "regression", "classification", "multi-label")
+    quick_run(Progressive(NORMED), stream, out=tmp_path)
+    (one,) = analyse(
+        tmp_path, lambda result: stream, look=replace(LOOK, pairs=replace(PAIRS, gains=True)), device="cpu"
+    )
+    assert (one.columns, one.problem, one.failed) == (2, None, False)
+    place = tmp_path / one.run
+    assert [column.task for column in read_analysis(place).columns] == [0, 2]
+    assert [task.task for task in read_geometry(place).tasks] == [0, 2]
+    pairs = read_relatedness(place)
+    known = [(0, 2)]
+    for matrix in (*pairs.values.values(), pairs.gain):
+        assert [(s, t) for s, t in np.argwhere(~np.isnan(matrix)).tolist() if s != t] == known
+    assert [count > 0 for count in pairs.samples] == [True, False, True, False]
+    (last,) = analyse(tmp_path, lambda result: stream, look=replace(LOOK, columns="last"), device="cpu")
+    assert last.columns == 1
+    assert [column.task for column in read_analysis(place).columns] == [2]
+
+
+def test_orders_in_which_other_tasks_classify_are_reported(tmp_path: Path) -> None:
+    wanted = {
+        0: ("classification", "regression", "classification"),
+        1: ("classification", "classification", "regression"),
+    }
+    shared: dict[str, Any] = {"training": TRAINING, "measurement": MEASUREMENT, "device": "cpu"}
+    grid(
+        [Progressive(PLAIN)],
+        lambda order: kinds(*wanted[order], seed=order),
+        out=tmp_path,
+        seeds=(0,),
+        orders=(0, 1),
+        **shared,
+    )
+    found = list(
+        analyse(tmp_path, lambda result: kinds(*wanted[result.order], seed=result.order), look=LOOK, device="cpu")
+    )
+    assert [one.problem for one in found] == [None, None]
+    write_report(tmp_path)
+    tables = tmp_path / "tables"
+    for name in ("geometry", "reliance"):
+        rows = (tables / f"{name}.csv").read_text().splitlines()[1:]
+        assert {row.split(",")[1] for row in rows} == {"1"}  # the one position that classifies in both
+
+
+def test_columns_none_of_which_classifies_say_so(tmp_path: Path) -> None:
+    stream = kinds("regression", "multi-label")
+    quick_run(Progressive(NORMED), stream, out=tmp_path)
+    (one,) = analyse(tmp_path, lambda result: stream, look=LOOK, device="cpu")
+    assert (one.columns, one.problem, one.failed) == (0, "none of its columns classifies", False)
+    assert not (tmp_path / one.run / ANALYSIS_FILE).exists()
+
+
+def test_classes_of_one_sample_are_analysed_and_reported(tmp_path: Path) -> None:
+    x = torch.randn(12, 6, generator=torch.Generator().manual_seed(0))
+    y, every = torch.arange(5), torch.arange(12) % 5
+    stream = from_arrays([(x[:5], y, x, every), (x[5:10], y, x + 1, every)], validation=0.0)
+    for seed in (0, 1):
+        quick_run(Progressive(PLAIN), stream, out=tmp_path, seed=seed)
+    assert [one.problem for one in analyse(tmp_path, lambda result: stream, look=LOOK, device="cpu")] == [None, None]
+    found = read_relatedness(tmp_path / "runs/progressive/order-0-seed-0")
+    assert found.values["class_distance"][0, 1] == np.inf
+    assert write_report(tmp_path).exists()

@@ -95,3 +95,10 @@ def test_only_a_detection_has_a_cascade() -> None:
     stream: Stream = digit_canvases([Scene(name="which", asks="class")], n_train=4, n_test=2)
     with pytest.raises(ConfigError, match=r"task 0 \('which'\): required a detection, found Classification"):
         cascade_stream(stream[0])
+
+
+def test_a_detection_without_a_validation_split_has_none_to_crop() -> None:
+    none = Samples(X[:0], SPLIT.y[:0])
+    where, which = cascade_stream(replace(TASK, val=none))
+    assert (len(where.val), len(which.val)) == (0, 0)
+    assert len(which.train) == 6

@@ -37,3 +37,9 @@ def test_a_value_undefined_in_one_run_is_undefined() -> None:
 
 def test_seeds_are_sorted_whatever_the_sequence_of_the_runs() -> None:
     assert per_seed({(0, 2): np.array(2.0), (0, 0): np.array(0.0), (0, 1): np.array(1.0)}).tolist() == [0, 1, 2]
+
+
+def test_an_infinite_value_is_undefined_and_leaves_the_others() -> None:
+    found = band({(0, seed): np.array([np.inf if seed else 1.0, seed]) for seed in range(3)})
+    assert np.isnan([found.mean[0], found.low[0], found.high[0]]).all()
+    assert found.at(1) == t_interval([0.0, 1.0, 2.0])

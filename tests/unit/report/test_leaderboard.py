@@ -1,5 +1,6 @@
 """All strategies in one list: by hand, with ties, and with one strategy alone."""
 
+from dataclasses import replace
 from math import isnan
 from pathlib import Path
 
@@ -78,3 +79,17 @@ def test_the_list_is_on_the_page(tmp_path: Path) -> None:
     assert '<h2 id="ranking">Ranking</h2>' in page
     assert "All strategies, by average accuracy" in page
     assert (tmp_path / "tables" / "leaderboard.csv").read_text().startswith("rank,strategy,average_accuracy")
+
+
+def test_a_strategy_without_an_average_is_last_and_has_no_rank() -> None:
+    broken = [
+        replace(run, metrics={**run.metrics, "accuracy": np.array([[0.9, nan], [nan, 0.9]])})
+        if run.strategy == "finetune"
+        else run
+        for run in runs()
+    ]
+    first, second, third = places(compare(Results(broken)))
+    assert [(one.summary.name, one.rank) for one in (first, second)] == [("independent", 1), ("progressive", 2)]
+    assert third.summary.name == "finetune"
+    assert isnan(third.rank)
+    assert second.adjusted == pytest.approx(second.behind.p_value)  # what has no value is no comparison
