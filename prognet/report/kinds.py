@@ -55,7 +55,8 @@ def kind_tables(comparison: Comparison) -> dict[str, Table]:
     table = Table(
         "Every metric of every task",
         "On the test split after the last step, each in its own unit: rmse and mae in that of the targets (of the "
-        "number that is named, where there are several), all others as fractions or in nats. Mean over seeds with the Student t 95 % interval.",
+        "number that is named, where there are several), all others as fractions or in nats. Mean over seeds with "
+        "the Student t 95 % interval.",
         (Column("strategy", "strategy"), Column("task", "task", COUNT), Column("metric", "metric"), _VALUE),
         tuple(rows),
     )
