@@ -4,17 +4,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from prognet.engine.digest import module_digest
 from prognet.engine.low_rank import LowRank
 from prognet.engine.stages import Stage, stages_of
 from prognet.seeds import derive_seed
-from prognet.strategies.base import Backbone, Strategy, example_of, require_one_input, single
+from prognet.strategies.base import Backbone, Strategy, example_of, network_for, require_one_input, single
 from prognet.strategies.finetune_negatives import KeptInputs
-from prognet.strategies.finetune_objective import softened
+from prognet.strategies.finetune_objective import classification_of, softened
 from prognet.strategies.finetune_recipe import FineTuning
-from prognet.strategies.finetune_updates import TunedParts
+from prognet.strategies.finetune_updates import TunedParts, check_stages
 from prognet.strategies.heads import SharedTrunk
 from prognet.strategies.specification import check_specification
 from prognet.strategies.start_pretext import learn_pretext
@@ -48,6 +49,14 @@ class FineTune(Strategy):
 
     def prepare(self, tasks: Sequence[Task]) -> None:
         require_one_input(tasks, self)
+        recipe = FineTuning() if self.recipe is None else self.recipe
+        if recipe.smoothing:
+            for task in tasks if recipe.begins_learned else tasks[1:]:
+                classification_of(task)
+        if recipe.reinit:
+            with seeded(0, torch.device("cpu")):
+                network = network_for(self.backbone, tasks[0])
+            check_stages(recipe, len(stages_of(network, example_of(tasks[0]))) - 1)
 
     def learn(self, tasks: Sequence[Task]) -> None:
         task = single(tasks, self)

@@ -55,11 +55,21 @@ def softened(task: Task, recipe: FineTuning, negatives: bool) -> Task:
     towards = recipe.smoothing > 0 and recipe.towards == "prediction"
     if not (recipe.smoothing or negatives):
         return task
+    objective = classification_of(task)
+    if not (towards or negatives):
+        return task
+    return replace(task, objective=SoftClassification(objective, towards, negatives))
+
+
+def classification_of(task: Task) -> Classification:
+    """The objective of a task whose targets are to be softer, or to have a further class.
+
+    Raises:
+        ConfigError: when the task is no classification.
+    """
     if not isinstance(task.objective, Classification):
         raise ConfigError(
             f"smoothing: required a classification, found {type(task.objective).__name__} in task {task.label}; leave "
             "smoothing and negatives out."
         )
-    if not (towards or negatives):
-        return task
-    return replace(task, objective=SoftClassification(task.objective, towards, negatives))
+    return task.objective

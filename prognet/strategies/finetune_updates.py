@@ -30,10 +30,7 @@ class TunedParts:
     def __init__(
         self, recipe: FineTuning, trunk: nn.Module, head: nn.Module, stages: Sequence[Stage], adapters: LowRank | None
     ) -> None:
-        if recipe.reinit > len(stages):
-            raise ConfigError(
-                f"reinit: required at most {len(stages)}, the stages of the trunk, found {recipe.reinit}."
-            )
+        check_stages(recipe, len(stages))
         self.recipe, self.trunk, self.head, self.adapters = recipe, trunk, head, adapters
         self.kept, self.anew = stages[: len(stages) - recipe.reinit], stages[len(stages) - recipe.reinit :]
         self._height = len(stages)
@@ -126,6 +123,12 @@ class TunedParts:
     def _fresh_parameters(self) -> list[nn.Parameter]:
         adapters = [] if self.adapters is None else [*self.adapters.parameters()]
         return [*parameters_in(self.trunk, self.anew), *self.head.parameters(), *adapters]
+
+
+def check_stages(recipe: FineTuning, count: int) -> None:
+    """Raises ConfigError when more stages are to begin anew than the trunk has."""
+    if recipe.reinit > count:
+        raise ConfigError(f"reinit: required at most {count}, the stages of the trunk, found {recipe.reinit}.")
 
 
 def begin_anew(network: nn.Module, stage: Stage) -> None:

@@ -75,14 +75,12 @@ class Wrapped(Strategy):
 
     def prepare(self, tasks: Sequence[Task]) -> None:
         require_one_input(tasks, self)
+        for task in tasks:
+            self._require_classification(task)
 
     def learn(self, tasks: Sequence[Task]) -> None:
         task, session = single(tasks, self), self.current_session()
-        if not isinstance(task.objective, Classification):
-            raise ConfigError(
-                f"tasks: required classification for {self.name!r}, found {type(task.objective).__name__} in task "
-                f"{task.label}; Avalanche's strategies know no other loss."
-            )
+        self._require_classification(task)
         is_trained = budget_of(session.training, tasks).updates > 0  # not while a stored run is rebuilt
         if is_trained and self._agent is None and self.shared.trunk is not None:
             raise ConfigError(
@@ -106,6 +104,13 @@ class Wrapped(Strategy):
 
     def arguments(self) -> Mapping[str, Any]:
         return {"method": self.method, "options": dict(self.options)}
+
+    def _require_classification(self, task: Task) -> None:
+        if not isinstance(task.objective, Classification):
+            raise ConfigError(
+                f"tasks: required classification for {self.name!r}, found {type(task.objective).__name__} in task "
+                f"{task.label}; Avalanche's strategies know no other loss."
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_agent": None}

@@ -16,6 +16,7 @@ from prognet.evaluation import grid
 from prognet.evaluation.proof import verify
 from prognet.results import RunResult
 from prognet.strategies import FineTune, FineTuning, describe_strategy, strategy_from
+from prognet.streams import from_arrays
 from tests.helpers.runs import (
     MEASUREMENT,
     NORMED,
@@ -132,3 +133,21 @@ def test_its_description_is_plain_and_gives_it_back() -> None:
 def test_backbones_that_cannot_begin_from_a_file_are_refused(backbone: Any, kind: type[Exception]) -> None:
     with pytest.raises(kind, match="backbone"):
         with_weights(backbone, "x")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "message"),
+    [
+        (FineTune(PLAIN, recipe=FineTuning(smoothing=0.1)), "smoothing: required a classification, found Regr"),
+        (FineTune(PLAIN, recipe=FineTuning(reinit=9)), "reinit: required at most 2, the stages of the trunk, found 9"),
+    ],
+    ids=["smoothing", "reinit"],
+)
+def test_a_recipe_that_does_not_fit_is_refused_before_any_work(strategy: FineTune, message: str) -> None:
+    x = torch.randn(20, 6, generator=torch.Generator().manual_seed(0))
+    y = x[:, :3].argmax(1)
+    stream = from_arrays([(x, y, x, y), (x, x[:, 0], x, x[:, 0])], kinds=["classification", "regression"])
+    with pytest.raises(ConfigError, match=message):
+        quick_run(strategy, stream)
+    assert strategy.records == []
+    assert strategy.shared.trunk is None

@@ -23,6 +23,7 @@ from prognet.results import RunResult
 from prognet.strategies import FineTune, describe_strategy, strategy_from, wrapped
 from prognet.strategies.driven import Agent
 from prognet.strategies.wrapped import METHODS, Wrapped, agem, ewc, lwf, mas, replay, si
+from prognet.streams import from_arrays
 from prognet.training import count_parameters
 from tests.helpers.runs import (
     NORMED,
@@ -420,3 +421,13 @@ def test_another_objective_is_refused() -> None:
     task = replace(STREAM[0], objective=Regression())  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="required classification for 'ewc', found Regression in task 0"):
         with_session(wrapped("EWC", PLAIN)).learn([task])
+
+
+def test_a_task_of_another_kind_is_refused_before_any_work() -> None:
+    x = torch.randn(20, 6, generator=torch.Generator().manual_seed(0))
+    y = x[:, :3].argmax(1)
+    stream = from_arrays([(x, y, x, y), (x, x[:, 0], x, x[:, 0])], kinds=["classification", "regression"])
+    strategy = ewc(PLAIN)
+    with pytest.raises(ConfigError, match="required classification for 'ewc', found Regression in task 1"):
+        quick_run(strategy, stream)
+    assert strategy.records == []
