@@ -62,17 +62,18 @@ def on_device(samples: Samples, device: torch.device) -> Samples:
     return Samples(samples.x.to(device), samples.y.to(device))
 
 
-def quotas(sizes: Sequence[int], sampling: Sampling) -> list[int]:
-    """Samples that each task contributes to a round, of the samples that it would bring alone; the sum is the same.
+def quotas(sizes: Sequence[int], sampling: Sampling, total: int | None = None) -> list[int]:
+    """How many samples each task contributes to a round of `total`, by default as many as there are.
 
-    A task that would bring n gets the share n ** sampling; what is left by rounding down goes to the largest
-    fractions, and of equal ones to the first.
+    A task with n samples gets the share n ** sampling; what is left by rounding down goes to the largest fractions, and
+    of equal ones to the first.
     """
+    count = sum(sizes) if total is None else total
     parts = [size**sampling for size in sizes]
-    wanted = [sum(sizes) * part / (sum(parts) or 1) for part in parts]
+    wanted = [count * part / (sum(parts) or 1) for part in parts]
     found = [int(number) for number in wanted]
     by_fraction = sorted(range(len(sizes)), key=lambda index: found[index] - wanted[index])
-    for index in by_fraction[: sum(sizes) - sum(found)]:
+    for index in by_fraction[: count - sum(found)]:
         found[index] += 1
     return found
 

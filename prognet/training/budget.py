@@ -25,7 +25,8 @@ class Budget:
 def budget_of(training: Training, tasks: Sequence[Task], sampling: Sampling = 0.0) -> Budget:
     """The budget of tasks that are learned together.
 
-    Several tasks see as many samples as each of them would alone, taken together, in batches of at most `batch_size`.
+    Several tasks see as many samples as each of them would alone, taken together, in batches of at most `batch_size`,
+    shared out by the number of their training samples.
     With epochs a round is one epoch of all; with a number of updates it is the whole training, since the tasks may then
     differ in how often they pass.
 
@@ -40,9 +41,9 @@ def budget_of(training: Training, tasks: Sequence[Task], sampling: Sampling = 0.
     epoch = _batches(sum(sizes), training.batch_size)
     if all(_updates(training, task) is None for task in tasks):
         return Budget(quotas(sizes, sampling), epoch, epoch, training.epochs * epoch)
-    seen = [_samples(training, task) for task in tasks]
-    updates = _batches(sum(seen), training.batch_size)
-    return Budget(quotas(seen, sampling), updates, epoch, updates)
+    seen = sum(_samples(training, task) for task in tasks)
+    updates = _batches(seen, training.batch_size)
+    return Budget(quotas(sizes, sampling, seen), updates, epoch, updates)
 
 
 def _alone(training: Training, task: Task) -> Budget:
