@@ -28,6 +28,13 @@ class TaskModel(nn.Module, ABC):
     def predict_together(self, inputs: Mapping[int, Tensor]) -> Mapping[int, Tensor] | Penalised:
         """The outputs of several tasks by label, and what is to be added to their loss, if anything."""
 
+    def own_parameters(self, task_label: int) -> list[nn.Parameter]:
+        """Parameters that stand in the way of all tasks' samples and change only those of one.
+
+        The losses of the other tasks reach them with a gradient of zero. Without need are those they do not reach.
+        """
+        return []
+
 
 class SharedTrunk(TaskModel):
     """One trunk and several heads. Which head a task uses is `Task.head`: its own, or one that all tasks share."""

@@ -20,7 +20,7 @@ from prognet.training.determinism import seeded
 from prognet.training.diverging import check_losses, check_parameters, check_validation
 from prognet.training.features import MIB, FeatureTable, Reading, Shelf
 from prognet.training.flops import counting_flops
-from prognet.training.measuring import CurveRecorder, Predict, Split, evaluating, mean_loss, single
+from prognet.training.measuring import CurveRecorder, Predict, Split, evaluating, keeping_buffers, mean_loss, single
 from prognet.training.optimisers import make_optimiser, make_schedule
 from prognet.training.procedure import Forward, Penalised, Procedure
 from prognet.training.session import FitRecord, Session, computing, synchronise
@@ -215,7 +215,7 @@ class Run:
     def _rebalance(self, balance: Balance, batch: Batch, size: int) -> None:
         """What the weighting makes of the update; it may look at the batch once more."""
         with counting_flops() if self.counting else nullcontext() as counter:
-            balance.after_step(lambda: self._parts(batch, size)[0])
+            balance.after_step(keeping_buffers(self.owner)(lambda: self._parts(batch, size)[0]))
         if counter is not None:
             self.flops_per_sample += counter.get_total_flops() / size
             self.flops_apart -= counter.get_total_flops() / size * self.samples

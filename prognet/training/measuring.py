@@ -30,6 +30,17 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
+@contextmanager
+def keeping_buffers(module: nn.Module) -> Iterator[None]:
+    """Within the block running statistics may move; afterwards all buffers are as they were."""
+    before = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, numbers in before:
+            buffer.copy_(numbers)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Split:
     """Samples of a task that are predicted."""

@@ -1,17 +1,16 @@
 """Whether replicas of a run can be trained together: what they compute is compared with what each computes alone."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from prognet.errors import DivergedError, NotStackableError, PrognetError
 from prognet.training.batches import BatchSource
 from prognet.training.flops import counting_flops
 from prognet.training.loop import Run
-from prognet.training.measuring import evaluating
+from prognet.training.measuring import evaluating, keeping_buffers
 from prognet.training.memory import is_out_of_memory
 from prognet.training.procedure import Procedure
 from prognet.training.session import computing
@@ -138,7 +137,7 @@ class _Rehearsal:
         run = self._stack.runs[replica]
         batch = {label: (x[replica], y[replica], _of(replica, past)) for label, (x, y, past) in self._batch.items()}
         run.module.train()
-        with _kept(run.owner):
+        with keeping_buffers(run.owner):
             loss = loss_of(run, batch, size_of(batch))
             loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
@@ -160,14 +159,3 @@ def _taken(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 def _of(replica: int, features: Mapping[str, tuple[Tensor, ...]]) -> dict[str, tuple[Tensor, ...]]:
     return {site: tuple(h[replica] for h in handed) for site, handed in features.items()}
-
-
-@contextmanager
-def _kept(module: nn.Module) -> Iterator[None]:
-    """Within the block the module's buffers may move; afterwards they are as they were."""
-    before = [(buffer, buffer.clone()) for buffer in module.buffers()]
-    try:
-        yield
-    finally:
-        for buffer, numbers in before:
-            buffer.copy_(numbers)

@@ -32,6 +32,8 @@ class Balance(ABC):
             match_scale: whether a step is to be as long as that of the mean of the losses, or about as long.
         """
         self.match_scale = match_scale
+        self.own: Mapping[nn.Parameter, int] = {}
+        """The task, by its label, of parameters that change no other task's outputs, though all losses reach them."""
         self._norms: Tensor | None = None
         self._updates = 0
 
@@ -90,8 +92,8 @@ class LossBalance(Balance):
         weights = torch.stack(
             [torch.zeros_like(scalar) if weight is None else weight for weight in found[: len(parts)]]
         )
-        if self.match_scale:
-            weights = weights / weights.sum()
+        if self.match_scale:  # where all are 0, as of tasks that are given none, they stay so
+            weights = weights / torch.where(weights.sum() > 0, weights.sum(), 1.0)
         loss = (weights * len(parts) * torch.stack(list(parts.values()))).sum()
         (loss if penalty is None else loss + penalty).backward()  # type: ignore[no-untyped-call]
         if self._optimiser is not None:
@@ -104,8 +106,9 @@ class GradientBalance(Balance):
     """Weights that follow from the gradients of the single losses: one backward pass for each of them.
 
     The parameters that more than one task reaches are shared: for them the gradients, one row a task, are combined.
-    A parameter that one task alone reaches gets that task's gradient. `match_scale` brings the combined gradient to the
-    length of the mean of the rows, and divides the gradients of the others as the mean of the losses does.
+    A parameter that one task alone reaches, or owns, gets that task's gradient. `match_scale` brings the combined
+    gradient to the length of the mean of the rows, and divides the gradients of the others as the mean of the losses
+    does.
     """
 
     @abstractmethod
@@ -129,7 +132,12 @@ class GradientBalance(Balance):
             for index, loss in enumerate(losses.values())
         ]
         reached = [
-            [index for index, row in enumerate(rows) if row[place] is not None] for place in range(len(parameters))
+            [
+                index
+                for index, (label, row) in enumerate(zip(losses, rows, strict=True))
+                if row[place] is not None and self.own.get(parameter, label) == label
+            ]
+            for place, parameter in enumerate(parameters)
         ]
         shared = [place for place, by in enumerate(reached) if len(by) > 1]
         detached = {label: loss.detach() for label, loss in losses.items()}

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import nan
 from typing import Any
 
 import torch
@@ -142,7 +143,12 @@ class _Aggregated(GradientBalance):
     def combine(self, rows: Tensor, losses: Mapping[int, Tensor]) -> tuple[Tensor, Tensor]:
         if self._labels is not None:
             require_all(self._name, losses, self._labels)
-        combined = self._aggregator(rows) if rows.shape[1] else rows[0]  # (P,)
+        if not rows.shape[1]:
+            combined = rows[0]  # (P,)
+        elif rows.isfinite().all():
+            combined = self._aggregator(rows)
+        else:  # for which solvers have errors of their own, and the training ends as one that diverged
+            combined = torch.full_like(rows[0], nan)
         return combined, rows.new_ones(len(rows))
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from prognet.errors import ConfigError
@@ -14,6 +15,7 @@ from prognet.strategies.multitask.weighting import Weighting
 from prognet.strategies.specification import check_specification
 from prognet.streams.task import Task
 from prognet.training import Procedure, seeded
+from prognet.training.weighting import Balance
 
 
 class MultiTask(Strategy):
@@ -67,7 +69,7 @@ class MultiTask(Strategy):
         session = self.current_session()
         with seeded(derive_seed(session.seed, tasks[0].label, "architecture"), session.device):
             self.shared = self.architecture.build(tasks, self.build).to(session.device)
-        procedure = Procedure(weighting=None if self.weighting is None else self.weighting.start)
+        procedure = Procedure(weighting=None if self.weighting is None else self._balance)
         self.fit(self.shared, tasks, self.shared.predict_together, self.sampling, procedure=procedure)
 
     def predict(self, x: Tensor, task_label: int) -> Tensor:
@@ -80,6 +82,13 @@ class MultiTask(Strategy):
             "sampling": self.sampling,
             "schedule": self.schedule,
         }
+
+    def _balance(self, labels: Sequence[int], device: torch.device) -> Balance:
+        """The weighting of one training, which knows whose parameters are whose."""
+        assert self.weighting is not None
+        balance = self.weighting.start(labels, device)
+        balance.own = {parameter: label for label in labels for parameter in self.shared.own_parameters(label)}
+        return balance
 
 
 def _check_exponent(sampling: object) -> None:

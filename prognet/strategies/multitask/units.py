@@ -8,6 +8,7 @@ identity this is hard sharing.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +18,13 @@ from prognet.engine.sites import Rewriting, Site, attach_rewriting
 from prognet.strategies.base import example_of
 from prognet.strategies.heads import SharedTrunk, TaskModel
 from prognet.strategies.multitask.architecture import Architecture, Make, rows_of, shared_trunk
+from prognet.strategies.multitask.descriptions import Descriptions, Term
 from prognet.strategies.specification import require_whole
 from prognet.streams.task import Task
 
 
 class Unit(nn.Module, ABC):
-    """What tasks do to the features that one site receives: a method, since parts of parameters are no good arguments
-    of modules while operations are counted."""
+    """What tasks do to the features that one site receives."""
 
     def __init__(self, site: Site) -> None:
         super().__init__()
@@ -31,17 +32,21 @@ class Unit(nn.Module, ABC):
         self.width = site.in_shape[0 if site.channels == "first" else -1]
 
     @abstractmethod
-    def change(self, h: Tensor, task: int, z: Tensor) -> Tensor:
+    def change(self, h: Tensor, task: int, z: Tensor | None) -> Tensor:
         """What is made of features.
 
         Args:
             h: the features of samples of one task, (b, *in_shape).
             task: the place of the task.
-            z: its description, (n,).
+            z: its description, (n,); None for a one-hot one.
 
         Returns:
             The same shape.
         """
+
+    @abstractmethod
+    def own(self, task: int) -> list[nn.Parameter]:
+        """The parameters that belong to one task."""
 
     def broadcast(self, v: Tensor, h: Tensor) -> Tensor:
         """A number for every feature, (width,), in the form of h."""
@@ -67,7 +72,7 @@ class Attention(Architecture):
         _freeze_sites(self)
 
     def build(self, tasks: Sequence[Task], make: Make) -> TaskModel:
-        return RewrittenTrunk(tasks, make, self.sites, None, lambda site, features: Mask(site, len(tasks)))
+        return RewrittenTrunk(tasks, make, self.sites, None, partial(Mask, n_tasks=len(tasks)))
 
 
 class Mask(Unit):
@@ -79,9 +84,12 @@ class Mask(Unit):
         for parameter in self.gates.parameters():
             nn.init.zeros_(parameter)
 
-    def change(self, h: Tensor, task: int, z: Tensor) -> Tensor:
+    def change(self, h: Tensor, task: int, z: Tensor | None) -> Tensor:
         gate: Tensor = self.gates[task](h.movedim(self.axis, -1))
         return 2 * torch.sigmoid(gate).movedim(-1, self.axis) * h
+
+    def own(self, task: int) -> list[nn.Parameter]:
+        return list(self.gates[task].parameters())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +112,9 @@ class Added(Architecture):
         _freeze_sites(self)
 
     def build(self, tasks: Sequence[Task], make: Make) -> TaskModel:
-        return RewrittenTrunk(tasks, make, self.sites, self.descriptor, Addition)
+        return RewrittenTrunk(
+            tasks, make, self.sites, self.descriptor, lambda site: Addition(site, len(tasks), self.descriptor)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +135,9 @@ class Concatenated(Architecture):
         _freeze_sites(self)
 
     def build(self, tasks: Sequence[Task], make: Make) -> TaskModel:
-        return RewrittenTrunk(tasks, make, self.sites, self.descriptor, Concatenation)
+        return RewrittenTrunk(
+            tasks, make, self.sites, self.descriptor, lambda site: Concatenation(site, len(tasks), self.descriptor)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,57 +157,56 @@ class FiLM(Architecture):
         _freeze_sites(self)
 
     def build(self, tasks: Sequence[Task], make: Make) -> TaskModel:
-        return RewrittenTrunk(tasks, make, self.sites, self.descriptor, Modulation)
-
-
-class Descriptors(nn.Module):
-    """The descriptions z_t of all tasks, (T, n): one-hot, or learned, and standard normal at the start."""
-
-    z: Tensor
-
-    def __init__(self, n_tasks: int, features: int | None) -> None:
-        super().__init__()
-        if features is None:
-            self.register_buffer("z", torch.eye(n_tasks))
-        else:
-            self.z = nn.Parameter(torch.randn(n_tasks, features))
+        return RewrittenTrunk(
+            tasks, make, self.sites, self.descriptor, lambda site: Modulation(site, len(tasks), self.descriptor)
+        )
 
 
 class Addition(Unit):
     """h <- h + W z_t."""
 
-    def __init__(self, site: Site, features: int) -> None:
+    def __init__(self, site: Site, n_tasks: int, features: int | None) -> None:
         super().__init__(site)
-        self.W = nn.Parameter(torch.zeros(self.width, features))
+        self.shift = Term(self.width, n_tasks, features)
 
-    def change(self, h: Tensor, task: int, z: Tensor) -> Tensor:
-        return h + self.broadcast(self.W @ z, h)
+    def change(self, h: Tensor, task: int, z: Tensor | None) -> Tensor:
+        return h + self.broadcast(self.shift.of(task, z), h)
+
+    def own(self, task: int) -> list[nn.Parameter]:
+        return self.shift.own(task)
 
 
 class Concatenation(Unit):
-    """h <- P [h, z_t]."""
+    """h <- P [h, z_t] = A h + W z_t, where P = [A, W]."""
 
-    def __init__(self, site: Site, features: int) -> None:
+    def __init__(self, site: Site, n_tasks: int, features: int | None) -> None:
         super().__init__(site)
-        self.P = nn.Linear(self.width + features, self.width, bias=False)
+        self.A = nn.Linear(self.width, self.width, bias=False)
+        self.shift = Term(self.width, n_tasks, features)
         with torch.no_grad():
-            self.P.weight.copy_(torch.eye(*self.P.weight.shape))
+            self.A.weight.copy_(torch.eye(self.width))
 
-    def change(self, h: Tensor, task: int, z: Tensor) -> Tensor:
-        last = h.movedim(self.axis, -1)  # (b, ..., width)
-        out: Tensor = self.P(torch.cat([last, z.to(h.dtype).expand(*last.shape[:-1], -1)], dim=-1))
+    def change(self, h: Tensor, task: int, z: Tensor | None) -> Tensor:
+        out: Tensor = self.A(h.movedim(self.axis, -1)) + self.shift.of(task, z)  # (b, ..., width)
         return out.movedim(-1, self.axis)
+
+    def own(self, task: int) -> list[nn.Parameter]:
+        return self.shift.own(task)
 
 
 class Modulation(Unit):
     """h <- (1 + G z_t) * h + B z_t."""
 
-    def __init__(self, site: Site, features: int) -> None:
+    def __init__(self, site: Site, n_tasks: int, features: int | None) -> None:
         super().__init__(site)
-        self.G, self.B = (nn.Parameter(torch.zeros(self.width, features)) for _ in range(2))
+        self.scale, self.shift = (Term(self.width, n_tasks, features) for _ in range(2))  # G and B
 
-    def change(self, h: Tensor, task: int, z: Tensor) -> Tensor:
-        return (1 + self.broadcast(self.G @ z, h)) * h + self.broadcast(self.B @ z, h)
+    def change(self, h: Tensor, task: int, z: Tensor | None) -> Tensor:
+        scale, shift = (self.broadcast(term.of(task, z), h) for term in (self.scale, self.shift))
+        return (1 + scale) * h + shift
+
+    def own(self, task: int) -> list[nn.Parameter]:
+        return [*self.scale.own(task), *self.shift.own(task)]
 
 
 class RewrittenTrunk(TaskModel):
@@ -207,7 +218,7 @@ class RewrittenTrunk(TaskModel):
         make: Make,
         sites: Sites,
         descriptor: int | None,
-        unit_for: Callable[[Site, int], Unit],
+        unit_for: Callable[[Site], Unit],
     ) -> None:
         """
         Args:
@@ -215,15 +226,15 @@ class RewrittenTrunk(TaskModel):
             make: makes the networks.
             sites: where the units stand.
             descriptor: features of learned descriptions of the tasks; None for one-hot ones.
-            unit_for: from a site and the features of a description to its unit.
+            unit_for: makes the unit of a site.
         """
         super().__init__()
         found = probe(make(tasks[0]), example_of(tasks[0]), sites).sites
         self.shared: SharedTrunk = shared_trunk(tasks, make)
         self.labels = [task.label for task in tasks]
         self.names = [site.name for site in found]
-        self.descriptors = Descriptors(len(tasks), descriptor)
-        self.units = nn.ModuleList([unit_for(site, self.descriptors.z.shape[1]) for site in found])
+        self.descriptions = Descriptions(len(tasks), descriptor)
+        self.units = nn.ModuleList([unit_for(site) for site in found])
         self._rewriting = Rewriting(self._rewritten)
         attach_rewriting(self._trunk(), self.names, self._rewriting)
 
@@ -250,8 +261,13 @@ class RewrittenTrunk(TaskModel):
         assert isinstance(unit, Unit)
         for (label, _), part in zip(rows, torch.split(received, [count for _, count in rows]), strict=True):
             place = self.labels.index(label)
-            changed.append(unit.change(part, place, self.descriptors.z[place]))
+            changed.append(unit.change(part, place, self.descriptions.of(place)))
         return torch.cat(changed)
+
+    def own_parameters(self, task_label: int) -> list[nn.Parameter]:
+        place = self.labels.index(task_label)
+        units = [parameter for unit in self.units if isinstance(unit, Unit) for parameter in unit.own(place)]
+        return [*self.descriptions.own(place), *units]
 
 
 def _check_descriptor(features: int | None) -> None:

@@ -98,3 +98,25 @@ def test_the_total_is_the_mean_loss_and_the_penalty(parameters: list[nn.Paramete
 def test_what_is_nothing_stays_nothing() -> None:
     assert matched(torch.zeros(2), torch.ones(3, 2)).tolist() == [0, 0]
     assert matched(torch.tensor([0.0, 2.0]), torch.zeros(3, 2)).tolist() == [0, 0]
+
+
+class Nothing(LossBalance):
+    """A weight of zero for every task."""
+
+    def scalar(self, losses: Mapping[int, Tensor]) -> Tensor:
+        return 0 * torch.stack(list(losses.values())).sum()
+
+
+def test_weights_of_nothing_stay_nothing(parameters: list[nn.Parameter]) -> None:
+    Nothing(match_scale=True).backward(parts(parameters), None, parameters)
+    assert gradients(parameters) == [[0, 0], [0, 0], [0, 0], None]
+
+
+def test_an_owned_parameter_is_learned_by_its_task_though_all_losses_reach_it(parameters: list[nn.Parameter]) -> None:
+    shared, first, _, mine = parameters
+    losses = {0: (shared.sum() + first.sum() + 0 * mine.sum()) / 2, 1: (shared.square().sum() + 5 * mine.sum()) / 2}
+    balance = First()
+    balance.own = {mine: 1}
+    balance.backward(losses, None, parameters)
+    assert balance.seen[0].tolist() == [[1, 1], [2, 4]]  # it is no part of what is combined
+    assert gradients(parameters) == [[1, 1], [0.5, 0.5], None, [1.25, 1.25]]

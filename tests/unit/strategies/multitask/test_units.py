@@ -10,9 +10,22 @@ from prognet.config import Training
 from prognet.engine.sites import Rewriting, Site, attach_rewriting
 from prognet.errors import ConfigError, SiteError
 from prognet.strategies import MultiTask
-from prognet.strategies.multitask import Added, Architecture, Attention, Concatenated, FiLM, Hard
+from prognet.strategies.multitask import (
+    IMTLG,
+    MGDA,
+    Added,
+    AlignedMTL,
+    Architecture,
+    Attention,
+    Concatenated,
+    FiLM,
+    Hard,
+    PCGrad,
+    UPGrad,
+    Weighting,
+)
 from prognet.strategies.multitask.units import Addition, Concatenation, Mask, Modulation, Unit
-from prognet.training import fit
+from prognet.training import Penalised, fit
 from tests.helpers.runs import NORMED, PLAIN, learn_all, make_session
 from tests.helpers.streams import make_stream
 
@@ -28,6 +41,7 @@ KINDS: tuple[Architecture, ...] = (
     FiLM(),
     FiLM(descriptor=3),
 )
+ONE_HOT: dict[str, Architecture] = {"hard": Hard(), "added": Added(), "film": FiLM()}
 EACH = pytest.mark.parametrize("architecture", KINDS, ids=repr)
 
 
@@ -36,7 +50,8 @@ def untrained(architecture: Architecture, backbone: Any = PLAIN) -> Any:
 
 
 def units(site: Site) -> list[Unit]:
-    return [Mask(site, 3), *(kind(site, 3) for kind in (Addition, Concatenation, Modulation))]
+    kinds = (Addition, Concatenation, Modulation)
+    return [Mask(site, 3), *(kind(site, 3, features) for kind in kinds for features in (3, None))]
 
 
 def descriptions(seed: int = 5) -> Tensor:
@@ -70,9 +85,12 @@ def test_units_by_their_formulas(site: Site) -> None:
     z, other = descriptions()[1:]
     for unit, formula in (
         (Mask(site, 3), lambda u: 2 * torch.sigmoid(rows @ u.gates[1].weight.T + u.gates[1].bias) * rows),
-        (Addition(site, 3), lambda u: rows + u.W @ z),
-        (Concatenation(site, 3), lambda u: rows @ u.P.weight[:, :4].T + u.P.weight[:, 4:] @ z),
-        (Modulation(site, 3), lambda u: (1 + u.G @ z) * rows + u.B @ z),
+        (Addition(site, 3, 3), lambda u: rows + u.shift.W[0] @ z),
+        (Concatenation(site, 3, 3), lambda u: rows @ u.A.weight.T + u.shift.W[0] @ z),
+        (Modulation(site, 3, 3), lambda u: (1 + u.scale.W[0] @ z) * rows + u.shift.W[0] @ z),
+        (Addition(site, 3, None), lambda u: rows + u.shift.W[1]),
+        (Concatenation(site, 3, None), lambda u: rows @ u.A.weight.T + u.shift.W[1]),
+        (Modulation(site, 3, None), lambda u: (1 + u.scale.W[1]) * rows + u.shift.W[1]),
     ):
         with torch.no_grad():
             for parameter in unit.parameters():
@@ -87,18 +105,18 @@ def test_addition_and_concatenation_are_one_function_class() -> None:
     """V [h, z] = V1 h + V2 z: what a layer makes of a concatenation, another one makes of a sum, and the other way."""
     h, layer = features(VECTORS).double(), nn.Linear(4, 3).double()
     z = descriptions().double()
-    added, concatenated = Addition(VECTORS, 3).double(), Concatenation(VECTORS, 3).double()
+    added, concatenated = Addition(VECTORS, 3, 3).double(), Concatenation(VECTORS, 3, 3).double()
+    (W,), (V,), A = added.shift.W, concatenated.shift.W, concatenated.A.weight
     randomise(added, 3)
     with torch.no_grad():
-        concatenated.P.weight.copy_(torch.cat([torch.eye(4), added.W], dim=1))
+        V.copy_(W)
         for task in range(3):
             assert torch.allclose(layer(added.change(h, task, z[task])), layer(concatenated.change(h, task, z[task])))
-        randomise(concatenated.P, 4)
-        A, B = concatenated.P.weight[:, :4], concatenated.P.weight[:, 4:]
+        randomise(concatenated, 4)
         other = nn.Linear(4, 3).double()
         other.weight.copy_(layer.weight @ A)
         other.bias.copy_(layer.bias)
-        added.W.copy_(torch.linalg.solve(A, B))  # V A W = V B
+        W.copy_(torch.linalg.solve(A, V))  # L A W = L V
         for task in range(3):
             assert torch.allclose(other(added.change(h, task, z[task])), layer(concatenated.change(h, task, z[task])))
 
@@ -132,7 +150,7 @@ def test_every_task_changes_features_in_its_own_way(architecture: Architecture) 
     model = strategy.shared
     randomise(model.units)
     if isinstance(architecture, FiLM | Added) and architecture.descriptor is not None:
-        randomise(model.descriptors)
+        randomise(model.descriptions)
     seen: list[Tensor] = []
     handle = model.shared.trunk[3].register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     with torch.no_grad():
@@ -152,10 +170,38 @@ def test_sites_can_be_chosen() -> None:
 
 
 def test_one_hot_descriptions_do_not_learn_and_learned_ones_do() -> None:
-    assert [name for name, _ in untrained(Added()).named_parameters() if "descriptors" in name] == []
+    assert [name for name, _ in untrained(Added()).named_parameters() if "descriptions" in name] == []
     learned = untrained(Added(descriptor=3))
-    assert [p.shape for name, p in learned.named_parameters() if "descriptors" in name] == [(3, 3)]
-    assert torch.equal(untrained(FiLM()).shared.descriptors.z, torch.eye(3))
+    assert [p.shape for name, p in learned.named_parameters() if "descriptions" in name] == [(3,)] * 3
+    sizes = {name: sum(p.numel() for p in untrained(kind).parameters()) for name, kind in ONE_HOT.items()}
+    column = 3 * (8 + 6)  # a number for each task and feature that a site receives
+    assert sizes["film"] - sizes["added"] == sizes["added"] - sizes["hard"] == column
+
+
+@EACH
+@pytest.mark.parametrize("weighting", [PCGrad(), MGDA(), IMTLG(), AlignedMTL(), UPGrad()], ids=repr)
+def test_what_a_task_owns_has_its_own_gradient_under_every_weighting(
+    architecture: Architecture, weighting: Weighting
+) -> None:
+    strategy, stream, labels = MultiTask(PLAIN, architecture=architecture, weighting=weighting), make_stream(), range(3)
+    learn_all(strategy, stream, Training(epochs=0))
+    model, generator = strategy.shared, torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    said = model.predict_together({label: stream[label].train.x[:5] for label in labels})
+    assert not isinstance(said, Penalised)
+    parts = {
+        label: scale * stream[label].objective.loss(said[label], stream[label].train.y[:5])
+        for label, scale in zip(labels, (0.001, 1.0, 30.0), strict=True)
+    }
+    own = [(label, parameter) for label in labels for parameter in model.own_parameters(label)]
+    required = [torch.autograd.grad(3 * parts[label], parameter, retain_graph=True)[0] for label, parameter in own]
+    strategy._balance(labels, torch.device("cpu")).backward(parts, None, list(model.parameters()))
+    assert len(own) > 0
+    for (_, parameter), gradient in zip(own, required, strict=True):
+        assert parameter.grad is not None
+        assert torch.equal(parameter.grad, gradient)
 
 
 @pytest.mark.parametrize("kind", [Added, Concatenated, FiLM])

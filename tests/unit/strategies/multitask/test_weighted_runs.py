@@ -12,7 +12,10 @@ from prognet.strategies import MultiTask
 from prognet.strategies.multitask import (
     DWA,
     FAMO,
+    IMTLG,
+    MGDA,
     Adversarial,
+    AlignedMTL,
     FixedWeights,
     GradNorm,
     PCGrad,
@@ -150,9 +153,23 @@ def test_outputs_have_the_width_of_their_task() -> None:
         assert widths == [2, 5, 3]
 
 
-def test_a_weighted_run_that_diverges_says_so() -> None:
-    with pytest.raises(DivergedError, match="required a finite loss"):
-        learned(PCGrad(), Training(epochs=3, batch_size=16, lr=1e30, optimiser="sgd"))
+@pytest.mark.parametrize(
+    "kind", [FixedWeights, Uncertainty, RandomWeights, PCGrad, MGDA, IMTLG, AlignedMTL, UPGrad, GradNorm]
+)
+@pytest.mark.parametrize("lr", [1e6, 1e30])
+def test_a_weighted_run_that_diverges_says_so(kind: type[Weighting], lr: float) -> None:
+    with pytest.raises(DivergedError, match="required (a finite loss|finite)"):
+        learned(kind(), Training(epochs=8, batch_size=16, lr=lr, optimiser="sgd"))
+
+
+def test_a_second_look_at_a_batch_moves_no_running_statistics() -> None:
+    stream, training = make_stream((2, 2)), Training(epochs=2, batch_size=16)
+    counts = {}
+    for weighting in (None, FAMO()):
+        strategy = learn_all(MultiTask(NORMED, weighting=weighting), stream, training)
+        counts[weighting] = [int(n) for name, n in strategy.named_buffers() if name.endswith("num_batches_tracked")]
+    assert counts[FAMO()] == counts[None]
+    assert set(counts[None]) == {strategy.records[0].updates}
 
 
 def test_gradients_are_clipped_after_the_weighting() -> None:
