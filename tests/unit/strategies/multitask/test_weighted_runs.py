@@ -1,10 +1,13 @@
 """Weightings within the one training loop: what they change in a run, and what they do not."""
 
+from itertools import islice
 from math import isnan
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional
 
 from prognet.config import Training
 from prognet.errors import ConfigError, DivergedError
@@ -25,6 +28,7 @@ from prognet.strategies.multitask import (
     UPGrad,
     Weighting,
 )
+from prognet.training.batches import BatchSource, quotas
 from tests.helpers.plain import plain_network
 from tests.helpers.runs import NORMED, PLAIN, learn_all, make_session, network_of, quick_run, tensors
 from tests.helpers.streams import make_stream
@@ -65,7 +69,22 @@ def test_weights_1_0_train_one_task_only() -> None:
     for label in (0, 2):
         head: Any = network_of(found, label)[1]
         assert torch.equal(head.weight, plain_network(PLAIN, stream[label]).get_parameter("5.weight"))
-    head = network_of(found, 1)[1]
+    trunk, head = network_of(found, 1)
+    own, plain = ([*plain_network(PLAIN, stream[label]).children()] for label in (0, 1))
+    alone = nn.Sequential(*own[:-1], plain[-1])  # trained on its part of the joint batches, in plain torch
+    optimiser = torch.optim.SGD(alone.parameters(), lr=SGD.lr)
+    sizes = [len(task.train) for task in stream]
+    n_batches = -(-sum(sizes) // SGD.batch_size)
+    rounds = BatchSource(list(stream), quotas(sizes, 0.0), n_batches, 0, torch.device("cpu"), 2**40).rounds()
+    for batch in islice(rounds, n_batches * SGD.epochs):
+        optimiser.zero_grad()
+        share = len(batch[1].y) / sum(len(part.y) for part in batch.values())
+        (share * functional.cross_entropy(alone(batch[1].x), batch[1].y)).backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    learned_parameters = [*trunk.parameters(), *head.parameters()]
+    assert all(
+        torch.allclose(one, other, atol=1e-6) for one, other in zip(learned_parameters, alone.parameters(), strict=True)
+    )
     assert not torch.equal(head.weight, plain_network(PLAIN, stream[1]).get_parameter("5.weight"))
 
 
