@@ -9,15 +9,17 @@ through the inner steps, so with second derivatives; the first-order variant tak
 arXiv 1803.02999) moves towards where the inner loop ends, theta <- theta + e mean_i (theta_i - theta).
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, grad_and_value, vmap
 
-from prognet.errors import ConfigError
+from prognet.errors import ConfigError, PrognetError
 from prognet.meta.episodes import Episodes
+from prognet.training.attention import unfused_attention
+from prognet.training.memory import is_out_of_memory
 
 Parameters = Mapping[str, Tensor]
 Criterion = Callable[[Tensor, Tensor], Tensor]
@@ -90,19 +92,25 @@ def meta_gradient(
 
     Returns:
         The gradient by name, and the loss, ().
+
+    Raises:
+        ConfigError: when the loss of many episodes cannot be computed at once, as that of recurrent layers.
     """
 
-    def after(own: Parameters, x: Tensor, y: Tensor, query_x: Tensor, query_y: Tensor) -> Tensor:
-        end = adapted(loss, own, [(x, y)] * steps, rate, inner=inner, first_order=first_order)
-        return loss(end, query_x, query_y)
+    def after(x: Tensor, y: Tensor, query_x: Tensor, query_y: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        def judged(own: Parameters) -> Tensor:
+            end = adapted(loss, own, [(x, y)] * steps, rate, inner=inner, first_order=first_order)
+            return loss(end, query_x, query_y)
 
-    def total(own: Parameters) -> Tensor:
-        each = vmap(partial(after, own), randomness="different")
-        losses: Tensor = each(episodes.x, episodes.y, episodes.query_x, episodes.query_y)  # (E,)
-        return losses.mean()
+        gradient, value = grad_and_value(judged)(dict(parameters))
+        return gradient, value
 
-    gradient, value = grad_and_value(total)(dict(parameters))
-    return gradient, value
+    # vmap stands outside of both derivatives: what it lifts of norms between them forgets how statistics are derived
+    with _at_once(loss, parameters, episodes):
+        gradients, losses = vmap(after, randomness="different")(
+            episodes.x, episodes.y, episodes.query_x, episodes.query_y
+        )
+    return {name: each.mean(0) for name, each in gradients.items()}, losses.mean()
 
 
 @torch.no_grad()
@@ -111,17 +119,42 @@ def reptile_direction(
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Where the inner loops end, relative to where they begin: mean_i (theta_i - theta).
 
-    All samples of an episode are shared out over the steps, so that these see different ones.
+    All samples of an episode are shared out over the steps, so that these see different ones; where there are more
+    steps than samples, each sees one, and after the last sample comes the first again.
 
     Returns:
         The direction by name, and the mean loss, (), on all samples at the end.
+
+    Raises:
+        ConfigError: when the loss of many episodes cannot be computed at once, as that of recurrent layers.
     """
     x, y = episodes.together()
 
     def end(x: Tensor, y: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        batches = list(zip(x.tensor_split(steps), y.tensor_split(steps), strict=True))
-        own = adapted(loss, parameters, batches, rate)
+        parts = min(steps, len(x))
+        batches = list(zip(x.tensor_split(parts), y.tensor_split(parts), strict=True))
+        own = adapted(loss, parameters, [batches[step % parts] for step in range(steps)], rate)
         return own, loss(own, x, y)
 
-    ends, losses = vmap(end, randomness="different")(x, y)
+    with _at_once(loss, parameters, episodes):
+        ends, losses = vmap(end, randomness="different")(x, y)
     return {name: ends[name].mean(0) - p for name, p in parameters.items()}, losses.mean()
+
+
+@contextmanager
+def _at_once(loss: Loss, parameters: Parameters, episodes: Episodes) -> Iterator[None]:
+    """Within the block all episodes are computed at once; what cannot be is a ConfigError."""
+    try:
+        with unfused_attention():
+            yield
+    except PrognetError:
+        raise
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
+        loss(parameters, episodes.x[0], episodes.y[0])  # what fails for one episode fails with an error of its own
+        raise ConfigError(
+            "network: required one whose loss torch.func.vmap computes for many episodes at once, found that it "
+            f"cannot ({error}); write recurrent layers out in plain operations, and leave out branches that depend "
+            "on numbers."
+        ) from error

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from prognet.engine.prepared import Prepared
 from prognet.errors import NotStackableError
 from prognet.streams.task import Samples, Task
+from prognet.training.attention import unfused_attention
 from prognet.training.features import FeatureTable
 
 Rows = tuple[Tensor, Tensor, Mapping[str, tuple[Tensor, ...]]]
@@ -66,7 +66,7 @@ class StackedTensors:
             out: Tensor = functional_call(self._calling, dict(tensors), (function, *arguments))
             return out
 
-        with sdpa_kernel(SDPBackend.MATH):  # the fused kernels of attention cannot be lifted
+        with unfused_attention():
             out: Tensor = vmap(one, randomness="error")(self._stacked, *arguments)
         return out
 

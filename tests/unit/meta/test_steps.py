@@ -48,6 +48,16 @@ def test_the_steps_of_reptile_see_different_samples() -> None:
     assert direction["w"].item() == pytest.approx(w - 2, abs=1e-12)
 
 
+def test_reptile_goes_on_from_the_first_sample_where_there_are_more_steps_than_samples() -> None:
+    x, y = torch.ones(1, 2, dtype=DOUBLE), torch.tensor([[0.0, 1.0]], dtype=DOUBLE)
+    query = torch.ones(1, 1, dtype=DOUBLE), torch.tensor([[5.0]], dtype=DOUBLE)
+    direction, _ = reptile_direction(quadratic, {"w": number(2.0)}, Episodes(x, y, *query), 0.1, 5)
+    w = 2.0
+    for target in (0.0, 1.0, 5.0, 0.0, 1.0):
+        w -= 0.1 * (w - target)
+    assert direction["w"].item() == pytest.approx(w - 2, abs=1e-12)
+
+
 def test_maml_by_hand_on_a_quadratic() -> None:
     # L(w) = c/2 (w - s)^2 and L'(w) = d/2 (w - t)^2; one step at rate a: w' = w - a c (w - s)
     # dL'/dw = d (w' - t) (1 - a c), and d (w' - t) where the gradient is taken as constant
@@ -126,6 +136,25 @@ def test_the_meta_gradient_is_that_of_finite_differences() -> None:
             moved[name][entry] += way
             said.append(meta_gradient(loss, moved, episodes, 0.3, 3)[1].item())
         assert found[name][entry].item() == pytest.approx((said[0] - said[1]) / (2 * h), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [nn.LayerNorm(4), nn.GroupNorm(1, 4), nn.RMSNorm(4), nn.BatchNorm1d(4, track_running_stats=False)],
+    ids=lambda norm: type(norm).__name__,
+)
+def test_the_meta_gradient_goes_through_the_statistics_of_a_norm(norm: nn.Module) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(2, 4), norm, nn.Tanh(), nn.Linear(4, 1)).to(DOUBLE)
+    episodes, h = some_episodes(), 1e-5
+    loss, values = loss_with(net, mse_loss), values_of(net)
+    found, _ = meta_gradient(loss, values, episodes, 0.3, 2)
+    said = []
+    for way in (h, -h):
+        moved = {key: value.clone() for key, value in values.items()}
+        moved["0.weight"][1, 0] += way
+        said.append(meta_gradient(loss, moved, episodes, 0.3, 2)[1].item())
+    assert found["0.weight"][1, 0].item() == pytest.approx((said[0] - said[1]) / (2 * h), rel=1e-6)
 
 
 def test_the_first_order_variant_is_another_direction() -> None:
