@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from math import inf
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from prognet.documents import record_from, require, shaped
 from prognet.errors import ConfigError, JSONValueError, RunFolderError
 from prognet.files import read_json, write_json
+from prognet.ranges import POSITIVE, require_number
 from prognet.results import Floats, to_json
 
 ANALYSIS_FILE = "analysis.json"
@@ -38,8 +38,7 @@ class Pairs:
     def __post_init__(self) -> None:
         for name, least in (("pair_samples", 4), ("tag_steps", 1)):
             _require_whole(name, getattr(self, name), least)
-        if type(self.tag_lr) not in (int, float) or not 0 < self.tag_lr < inf:
-            raise ConfigError(f"tag_lr: required a finite number above 0, found {self.tag_lr!r}.")
+        require_number("tag_lr", self.tag_lr, POSITIVE)
         _require_truth("gains", self.gains)
 
 

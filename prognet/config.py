@@ -4,10 +4,10 @@ They are shared by every strategy of a comparison; the command line is made from
 """
 
 from dataclasses import dataclass
-from math import isfinite
 from typing import Literal, get_args
 
 from prognet.errors import ConfigError
+from prognet.ranges import is_number
 
 Optimiser = Literal["adam", "adamw", "sgd", "rmsprop"]
 Schedule = Literal["constant", "cosine", "linear"]
@@ -72,23 +72,23 @@ class Training:
             value = getattr(self, name)
             _require(value is None or (_whole(value) and value >= 1), name, "None or a whole number, at least 1", value)
         _require(self.optimiser in get_args(Optimiser), "optimiser", f"one of {get_args(Optimiser)}", self.optimiser)
-        _require(_real(self.lr) and self.lr > 0, "lr", "a finite number above 0", self.lr)
-        _require(_real(self.momentum) and 0 <= self.momentum < 1, "momentum", "a number in [0, 1)", self.momentum)
+        _require(is_number(self.lr) and self.lr > 0, "lr", "a finite number above 0", self.lr)
+        _require(is_number(self.momentum) and 0 <= self.momentum < 1, "momentum", "a number in [0, 1)", self.momentum)
         _require(
-            _real(self.weight_decay) and self.weight_decay >= 0,
+            is_number(self.weight_decay) and self.weight_decay >= 0,
             "weight_decay",
             "a finite number, at least 0",
             self.weight_decay,
         )
         _require(self.schedule in get_args(Schedule), "schedule", f"one of {get_args(Schedule)}", self.schedule)
         _require(
-            _real(self.label_smoothing) and 0 <= self.label_smoothing < 1,
+            is_number(self.label_smoothing) and 0 <= self.label_smoothing < 1,
             "label_smoothing",
             "a number in [0, 1)",
             self.label_smoothing,
         )
         _require(
-            self.clip_norm is None or (_real(self.clip_norm) and self.clip_norm > 0),
+            self.clip_norm is None or (is_number(self.clip_norm) and self.clip_norm > 0),
             "clip_norm",
             "None or a finite number above 0",
             self.clip_norm,
@@ -213,8 +213,10 @@ class Workers:
     def __post_init__(self) -> None:
         _require(_whole(self.jobs) and self.jobs >= 1, "jobs", "a whole number, at least 1", self.jobs)
         _require(self.engine in get_args(EngineName), "engine", f"one of {get_args(EngineName)}", self.engine)
-        _require(_real(self.cpus_per_run) and self.cpus_per_run > 0, "cpus_per_run", "above 0", self.cpus_per_run)
-        _require(_real(self.gpus_per_run) and self.gpus_per_run >= 0, "gpus_per_run", "at least 0", self.gpus_per_run)
+        _require(is_number(self.cpus_per_run) and self.cpus_per_run > 0, "cpus_per_run", "above 0", self.cpus_per_run)
+        _require(
+            is_number(self.gpus_per_run) and self.gpus_per_run >= 0, "gpus_per_run", "at least 0", self.gpus_per_run
+        )
         if self.engine == "ray":
             _require(self.jobs == 1, "jobs", "1 with engine='ray', which goes by cpus_per_run", self.jobs)
         else:
@@ -232,10 +234,6 @@ def _some_of(values: object, kind: object) -> bool:
 
 def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _real(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
 
 
 def _require(condition: bool, argument: str, required: str, found: object) -> None:

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from prognet.errors import ConfigError, UnlearnedTaskError
 from prognet.gates.base import Gate
+from prognet.ranges import is_number
 from prognet.seeds import derive_seed
 from prognet.streams.task import Task
 from prognet.training import seeded
@@ -51,7 +52,7 @@ class AutoEncoderGate(Gate):
         for name, value in (("units", units), ("updates", updates), ("batch_size", batch_size)):
             if value is not None and (type(value) is not int or value < 1):
                 raise ConfigError(f"{name}: required a whole number, at least 1, found {value!r}.")
-        if not 0 < lr < 1:
+        if not is_number(lr) or not 0 < lr < 1:
             raise ConfigError(f"lr: required a number between 0 and 1, found {lr!r}.")
         self.units, self.updates, self.batch_size, self.lr = units, updates, batch_size, lr
         self.coders = nn.ModuleDict()

@@ -1,7 +1,6 @@
 """Transfer by alignment of features: a new network is drawn towards what a source network says of the same inputs."""
 
 from collections.abc import Mapping, Sequence
-from math import isfinite
 from typing import Any, Literal, get_args
 
 import torch
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 
 from prognet.engine.digest import module_digest
 from prognet.errors import ConfigError, UnlearnedTaskError
+from prognet.ranges import NOT_NEGATIVE, require_number
 from prognet.seeds import derive_seed
 from prognet.strategies.base import Backbone, Strategy, example_of, require_one_input, single
 from prognet.strategies.heads import SharedTrunk
@@ -55,8 +55,7 @@ class FeatureAlignment(Strategy):
             ConfigError: when an argument is out of its range.
         """
         super().__init__(backbone, name)
-        if not (isfinite(weight) and weight >= 0):
-            raise ConfigError(f"weight: required a finite number, at least 0, found {weight!r}.")
+        require_number("weight", weight, NOT_NEGATIVE)
         for argument, value, kind in (("source", source, SourceName), ("source_task", source_task, SourceTask)):
             if value not in get_args(kind):
                 raise ConfigError(f"{argument}: required one of {get_args(kind)}, found {value!r}.")

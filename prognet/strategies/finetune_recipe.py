@@ -1,11 +1,10 @@
 """How a trained network is fine-tuned: one frozen configuration for all that recipes have in common."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from math import isfinite
 from typing import Literal, get_args
 
 from prognet.errors import ConfigError
+from prognet.ranges import FACTOR, NOT_NEGATIVE, POSITIVE, SHARE, require_number
 from prognet.strategies.specification import Specification, require_whole
 
 Trunk = Literal["full", "frozen"]
@@ -90,22 +89,16 @@ class FineTuning(Specification):
         if self.unfreeze_every is not None:
             require_whole("unfreeze_every", self.unfreeze_every, 1)
         for name in _SHARES:
-            self._require_number(name, "a number in [0, 1)", lambda value: 0 <= value < 1)
+            require_number(name, getattr(self, name), SHARE)
         for name in _FACTORS:
-            self._require_number(name, "a number above 0, at most 1", lambda value: 0 < value <= 1)
+            require_number(name, getattr(self, name), FACTOR)
         for name in _PENALTIES:
-            self._require_number(name, "a finite number, at least 0", lambda value: value >= 0)
-        self._require_number("alpha", "a finite number above 0", lambda value: value > 0)
+            require_number(name, getattr(self, name), NOT_NEGATIVE)
+        require_number("alpha", self.alpha, POSITIVE)
         for name in ("merge", "pretrained"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name}: required True or False, found {getattr(self, name)!r}.")
         self._check_together()
-
-    def _require_number(self, name: str, required: str, fits: Callable[[float], bool]) -> None:
-        value = getattr(self, name)
-        is_number = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
-        if not is_number or not fits(value):
-            raise ConfigError(f"{name}: required {required}, found {value!r}.")
 
     def _check_together(self) -> None:
         if self.rank and self.reinit:

@@ -6,13 +6,13 @@ are those of the one training loop; the update itself is Avalanche's, see `drive
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from math import isfinite
 from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor, nn
 
 from prognet.errors import ConfigError, unknown_name
+from prognet.ranges import NOT_NEGATIVE, is_number, require_number
 from prognet.strategies.base import Backbone, Strategy, example_of, require_one_input, single
 from prognet.strategies.driven import Agent, AvalancheRun, Method
 from prognet.strategies.heads import SharedTrunk
@@ -155,11 +155,9 @@ def _checked(method: str, options: Mapping[str, int | float]) -> dict[str, int |
 
 
 def _number(name: str, value: Any, default: float) -> int | float:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
     if isinstance(default, int):
-        if not is_number or value < 1 or value != int(value):
+        if not is_number(value) or value < 1 or value != int(value):
             raise ConfigError(f"{name}: required a whole number, at least 1, found {value!r}.")
         return int(value)
-    if not is_number or value < 0:
-        raise ConfigError(f"{name}: required a finite number, at least 0, found {value!r}.")
+    require_number(name, value, NOT_NEGATIVE)
     return float(value)

@@ -11,7 +11,7 @@ FLOORS: Mapping[str, int] = {
         ("capacity", "config", "errors", "files", "metrics", "options", "recipes", "results", "seeds", "statistics"), 0
     ),
     **dict.fromkeys(("analysed", "arguments", "documents", "inference", "manifest", "recorded"), 0),
-    **dict.fromkeys(("related", "tuned", "version"), 0),
+    **dict.fromkeys(("ranges", "related", "tuned", "version"), 0),
     **dict.fromkeys(("backbones", "engine"), 1),
     **dict.fromkeys(("analysis", "meta", "streams", "training"), 2),
     **dict.fromkeys(("gates", "strategies"), 3),

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from prognet.engine.sites import same_device
-from prognet.errors import ConfigError
+from prognet.ranges import NOT_NEGATIVE, require_number
 from prognet.strategies.base import example_of
 from prognet.strategies.heads import SharedTrunk, TaskModel, split
 from prognet.strategies.multitask.architecture import Architecture, Make, rows_of, shared_trunk
@@ -31,7 +31,7 @@ class Adversarial(Architecture):
     samples, |S' P|^2 / b^2 with rows of length 1.
 
     Raises:
-        ConfigError: when a factor is below 0.
+        ConfigError: when a factor is no finite number of at least 0.
     """
 
     adversary: float = 0.05
@@ -39,8 +39,7 @@ class Adversarial(Architecture):
 
     def __post_init__(self) -> None:
         for name in ("adversary", "orthogonality"):
-            if not getattr(self, name) >= 0:
-                raise ConfigError(f"{name}: required a number, at least 0, found {getattr(self, name)!r}.")
+            require_number(name, getattr(self, name), NOT_NEGATIVE)
 
     def build(self, tasks: Sequence[Task], make: Make) -> TaskModel:
         return SharedAndPrivate(tasks, make, self.adversary, self.orthogonality)

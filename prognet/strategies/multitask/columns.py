@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from prognet.engine.probe import Sites, match_names, probe
 from prognet.engine.sites import Rewriting, attach_rewriting, same_device
 from prognet.errors import ConfigError, SiteError
+from prognet.ranges import FACTOR, NOT_NEGATIVE, require_number
 from prognet.strategies.base import example_of
 from prognet.strategies.heads import TaskModel, split
 from prognet.strategies.multitask.architecture import (
@@ -46,7 +47,7 @@ class Soft(Architecture):
     networks are independent; the larger it is, the more they are one.
 
     Raises:
-        ConfigError: when a factor is below 0.
+        ConfigError: when a factor is no finite number of at least 0.
     """
 
     penalty: float | Mapping[str, float] = 0.01
@@ -54,8 +55,8 @@ class Soft(Architecture):
 
     def __post_init__(self) -> None:
         for factor in self._factors().values():
-            if not factor >= 0:
-                raise ConfigError(f"penalty: required numbers, at least 0, found {self.penalty!r}.")
+            if factor not in NOT_NEGATIVE:
+                raise ConfigError(f"penalty: required finite numbers, at least 0, found {self.penalty!r}.")
 
     @property
     def mixes_inputs(self) -> bool:
@@ -141,8 +142,7 @@ class CrossStitch(Architecture):
     """Where: names or globs of the sites, `"leaves"` or `"blocks"`; None for the defaults of `probe`."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.own <= 1:
-            raise ConfigError(f"own: required a number above 0, at most 1, found {self.own!r}.")
+        require_number("own", self.own, FACTOR)
         if self.reads not in get_args(Reads):
             raise ConfigError(f"reads: required one of {get_args(Reads)}, found {self.reads!r}.")
         if self.sites is not None and not isinstance(self.sites, str):

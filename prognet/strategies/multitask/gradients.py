@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from prognet.ranges import NOT_NEGATIVE, POSITIVE, require_number
 from prognet.strategies.multitask.projection import least_squares_projector
-from prognet.strategies.multitask.weighting import Weighting, require_all, require_number, torchjd, with_extra
+from prognet.strategies.multitask.weighting import Weighting, require_all, torchjd, with_extra
 from prognet.training.weighting import GradientBalance
 
 
@@ -72,7 +73,7 @@ class CAGrad(Weighting):
     """The radius of the ball, in lengths of the mean gradient."""
 
     def __post_init__(self) -> None:
-        require_number("c", self.c, least=0)
+        require_number("c", self.c, NOT_NEGATIVE)
         self._aggregator()
 
     def start(self, labels: Sequence[int], device: torch.device) -> GradientBalance:
@@ -95,7 +96,7 @@ class NashMTL(Weighting):
     """The longest combined gradient; 0 for no bound."""
 
     def __post_init__(self) -> None:
-        require_number("max_norm", self.max_norm, least=0)
+        require_number("max_norm", self.max_norm, NOT_NEGATIVE)
         self._aggregator(2)
 
     def start(self, labels: Sequence[int], device: torch.device) -> GradientBalance:
@@ -125,8 +126,8 @@ class GradNorm(Weighting):
     """The learning rate of the weights, of an Adam of their own."""
 
     def __post_init__(self) -> None:
-        require_number("alpha", self.alpha, least=0)
-        require_number("lr", self.lr, above=0)
+        require_number("alpha", self.alpha, NOT_NEGATIVE)
+        require_number("lr", self.lr, POSITIVE)
 
     def start(self, labels: Sequence[int], device: torch.device) -> GradientBalance:
         return _GradNorm(self, labels, device)

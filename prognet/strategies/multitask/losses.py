@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from prognet.errors import ConfigError
-from prognet.strategies.multitask.weighting import Weighting, require_all, require_number, torchjd
+from prognet.ranges import NOT_NEGATIVE, POSITIVE, require_number
+from prognet.strategies.multitask.weighting import Weighting, require_all, torchjd
 from prognet.training.weighting import LossBalance, Parts
 
 
@@ -17,7 +18,7 @@ class FixedWeights(Weighting):
     """The mean over the samples of their losses, times the weight of their task.
 
     Raises:
-        ConfigError: when a weight is below 0.
+        ConfigError: when a weight is no finite number of at least 0, or all of them are 0.
     """
 
     weights: Sequence[float] | None = None
@@ -26,9 +27,16 @@ class FixedWeights(Weighting):
     def __post_init__(self) -> None:
         if self.weights is None:
             return
-        if not all(weight >= 0 for weight in self.weights):
-            raise ConfigError(f"weights: required numbers, at least 0, found {list(self.weights)!r}.")
-        object.__setattr__(self, "weights", tuple(float(weight) for weight in self.weights))
+        try:
+            weights = tuple(self.weights)
+        except TypeError:  # a single number
+            weights = ()
+        if not all(weight in NOT_NEGATIVE for weight in weights) or not any(weights):
+            raise ConfigError(
+                f"weights: required finite numbers, at least 0 and not all of them 0, found {self.weights!r}; give one "
+                "for each task, e.g. weights=(1, 0.5)."
+            )
+        object.__setattr__(self, "weights", tuple(float(weight) for weight in weights))
 
     def start(self, labels: Sequence[int], device: torch.device) -> LossBalance:
         if self.weights is not None and max(labels) >= len(self.weights):
@@ -57,7 +65,7 @@ class Uncertainty(Weighting):
     """The learning rate of every s_t."""
 
     def __post_init__(self) -> None:
-        require_number("lr", self.lr, above=0)
+        require_number("lr", self.lr, POSITIVE)
 
     def start(self, labels: Sequence[int], device: torch.device) -> LossBalance:
         make = torchjd("scalarization").UW
@@ -86,7 +94,7 @@ class DWA(Weighting):
     """The larger, the more even."""
 
     def __post_init__(self) -> None:
-        require_number("temperature", self.temperature, above=0)
+        require_number("temperature", self.temperature, POSITIVE)
 
     def start(self, labels: Sequence[int], device: torch.device) -> LossBalance:
         return _Complete("DWA", torchjd("scalarization").DWA(self.temperature), labels, self.match_scale)
@@ -117,8 +125,8 @@ class FAMO(Weighting):
     """Their weight decay."""
 
     def __post_init__(self) -> None:
-        require_number("lr", self.lr, above=0)
-        require_number("decay", self.decay, least=0)
+        require_number("lr", self.lr, POSITIVE)
+        require_number("decay", self.decay, NOT_NEGATIVE)
 
     def start(self, labels: Sequence[int], device: torch.device) -> LossBalance:
         make = torchjd("scalarization").FAMO

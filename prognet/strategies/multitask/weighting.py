@@ -69,11 +69,3 @@ def require_all(name: str, present: Iterable[int], labels: Sequence[int]) -> Non
             f"weighting: required samples of every task in every batch for {name}, found none of tasks {absent} in "
             "one; use sampling=0.0, a larger batch_size, or a weighting that leaves absent tasks out."
         )
-
-
-def require_number(name: str, value: float, *, above: float | None = None, least: float | None = None) -> None:
-    """Raises ConfigError unless the value is a number above one bound, or at least the other."""
-    if above is not None and not value > above:
-        raise ConfigError(f"{name}: required a number above {above:g}, found {value!r}.")
-    if least is not None and not value >= least:
-        raise ConfigError(f"{name}: required a number, at least {least:g}, found {value!r}.")

@@ -162,6 +162,7 @@ def test_training_lowers_the_error_on_the_tasks_own_inputs() -> None:
         ("batch_size", True, "a whole number, at least 1"),
         ("lr", 0.0, "a number between 0 and 1"),
         ("lr", 1.0, "a number between 0 and 1"),
+        ("lr", "x", "a number between 0 and 1"),
     ],
 )
 def test_arguments_out_of_range_are_refused(name: str, value: Any, required: str) -> None:

@@ -178,6 +178,7 @@ def test_a_run_is_rebuilt_and_verified(tmp_path: Any) -> None:
     ("arguments", "message"),
     [
         ({"weight": -1.0}, "weight: required a finite number, at least 0, found -1.0."),
+        ({"weight": "x"}, "weight: required a finite number, at least 0, found 'x'."),
         ({"source": "x"}, "source: required one of ('frozen', 'joint'), found 'x'."),
         ({"source_task": "x"}, "source_task: required one of ('first', 'previous'), found 'x'."),
     ],

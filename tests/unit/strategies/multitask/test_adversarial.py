@@ -93,7 +93,8 @@ def test_private_columns_begin_with_numbers_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("name", ["adversary", "orthogonality"])
-def test_bad_arguments_are_refused(name: str) -> None:
+@pytest.mark.parametrize("value", [-0.1, float("inf"), "x"])
+def test_bad_arguments_are_refused(name: str, value: Any) -> None:
     with pytest.raises(ConfigError) as caught:
-        Adversarial(**{name: -0.1})
-    assert str(caught.value) == f"{name}: required a number, at least 0, found -0.1."
+        Adversarial(**{name: value})
+    assert str(caught.value) == f"{name}: required a finite number, at least 0, found {value!r}."

@@ -253,8 +253,11 @@ def test_networks_of_other_shapes_cannot_be_folded() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Soft(penalty=-1), "penalty: required numbers, at least 0, found -1."),
-        (lambda: Soft(penalty={"*": float("nan")}), "penalty: required numbers, at least 0, found {'*': nan}."),
+        (lambda: Soft(penalty=-1), "penalty: required finite numbers, at least 0, found -1."),
+        (lambda: Soft(penalty={"*": float("nan")}), "penalty: required finite numbers, at least 0, found {'*': nan}."),
+        (lambda: Soft(penalty=float("inf")), "penalty: required finite numbers, at least 0, found inf."),
+        (lambda: Soft(penalty=cast(Any, "x")), "penalty: required finite numbers, at least 0, found 'x'."),
+        (lambda: CrossStitch(own=cast(Any, "a")), "own: required a number above 0, at most 1, found 'a'."),
         (lambda: CrossStitch(own=0), "own: required a number above 0, at most 1, found 0."),
         (lambda: CrossStitch(own=1.1), "own: required a number above 0, at most 1, found 1.1."),
         (lambda: CrossStitch(reads=cast(Any, "later")), "reads: required one of ('all', 'earlier'), found 'later'."),

@@ -164,8 +164,11 @@ def test_every_task_needs_a_weight() -> None:
     assert str(caught.value) == "weights: required one for each of the tasks [0, 1, 2], found 2 of them."
 
 
-@pytest.mark.parametrize("numbers", [[1, -1], [float("nan")]])
-def test_a_weight_is_a_number_of_at_least_0(numbers: list[float]) -> None:
+@pytest.mark.parametrize("numbers", [[1, -1], [float("nan")], [float("inf"), 1], [0, 0.0], [], ["a"], 3, "12"])
+def test_a_weight_is_a_number_of_at_least_0(numbers: Any) -> None:
     with pytest.raises(ConfigError) as caught:
         FixedWeights(weights=numbers)
-    assert str(caught.value) == f"weights: required numbers, at least 0, found {numbers!r}."
+    assert str(caught.value) == (
+        f"weights: required finite numbers, at least 0 and not all of them 0, found {numbers!r}; give one for each "
+        "task, e.g. weights=(1, 0.5)."
+    )

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from math import exp, sqrt
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -355,14 +355,16 @@ def test_weightings_that_compare_all_tasks_say_so(weighting: Weighting, name: st
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Uncertainty(lr=0), "lr: required a number above 0, found 0."),
-        (lambda: DWA(temperature=-1), "temperature: required a number above 0, found -1."),
-        (lambda: FAMO(lr=0), "lr: required a number above 0, found 0."),
-        (lambda: FAMO(decay=-0.1), "decay: required a number, at least 0, found -0.1."),
-        (lambda: GradNorm(alpha=-1), "alpha: required a number, at least 0, found -1."),
-        (lambda: GradNorm(lr=float("nan")), "lr: required a number above 0, found nan."),
-        (lambda: CAGrad(c=-1), "c: required a number, at least 0, found -1."),
-        (lambda: NashMTL(max_norm=-1), "max_norm: required a number, at least 0, found -1."),
+        (lambda: Uncertainty(lr=0), "lr: required a finite number above 0, found 0."),
+        (lambda: DWA(temperature=-1), "temperature: required a finite number above 0, found -1."),
+        (lambda: FAMO(lr=0), "lr: required a finite number above 0, found 0."),
+        (lambda: FAMO(decay=-0.1), "decay: required a finite number, at least 0, found -0.1."),
+        (lambda: GradNorm(alpha=-1), "alpha: required a finite number, at least 0, found -1."),
+        (lambda: GradNorm(alpha=float("inf")), "alpha: required a finite number, at least 0, found inf."),
+        (lambda: GradNorm(lr=cast(Any, "a")), "lr: required a finite number above 0, found 'a'."),
+        (lambda: GradNorm(lr=float("nan")), "lr: required a finite number above 0, found nan."),
+        (lambda: CAGrad(c=-1), "c: required a finite number, at least 0, found -1."),
+        (lambda: NashMTL(max_norm=-1), "max_norm: required a finite number, at least 0, found -1."),
     ],
 )
 def test_bad_arguments_are_refused(make: Any, message: str) -> None:
