@@ -10,8 +10,11 @@ from torch import Tensor
 
 from prognet.ranges import NOT_NEGATIVE, POSITIVE, require_number
 from prognet.strategies.multitask.projection import least_squares_projector
-from prognet.strategies.multitask.weighting import Weighting, require_all, torchjd, with_extra
+from prognet.strategies.multitask.weighting import Weighting, require_all, silenced, torchjd, with_extra
 from prognet.training.weighting import GradientBalance
+
+_NOT_DPP = "You are solving a parameterized problem that is not DPP"
+"""What cvxpy says of the programme of torchjd's NashMTL: that solving it again is not faster, which nobody can mend."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +103,8 @@ class NashMTL(Weighting):
         self._aggregator(2)
 
     def start(self, labels: Sequence[int], device: torch.device) -> GradientBalance:
-        return _Aggregated(self._aggregator(len(labels)), self.match_scale, "NashMTL", labels)
+        aggregator = silenced(self._aggregator(len(labels)), _NOT_DPP)
+        return _Aggregated(aggregator, self.match_scale, "NashMTL", labels)
 
     def _aggregator(self, n_tasks: int) -> Any:
         make = torchjd("aggregation").NashMTL

@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 from prognet.errors import ConfigError, ControlUnavailableError
 from prognet.strategies.specification import Specification
@@ -69,3 +70,14 @@ def require_all(name: str, present: Iterable[int], labels: Sequence[int]) -> Non
             f"weighting: required samples of every task in every batch for {name}, found none of tasks {absent} in "
             "one; use sampling=0.0, a larger batch_size, or a weighting that leaves absent tasks out."
         )
+
+
+def silenced(combine: Callable[[Tensor], Tensor], message: str) -> Callable[[Tensor], Tensor]:
+    """The same function without those warnings of other packages that begin with `message`."""
+
+    def quiet(rows: Tensor) -> Tensor:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message)
+            return combine(rows)
+
+    return quiet

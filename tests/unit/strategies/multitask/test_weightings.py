@@ -1,5 +1,6 @@
 """Every weighting on constructed losses against its published closed form, computed by hand or by another solver."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -30,7 +31,7 @@ from prognet.strategies.multitask import (
     Weighting,
 )
 from prognet.strategies.multitask.projection import project
-from prognet.strategies.multitask.weighting import with_extra
+from prognet.strategies.multitask.weighting import silenced, with_extra
 from prognet.training.weighting import Balance
 
 CPU = torch.device("cpu")
@@ -405,6 +406,26 @@ def test_nash_is_the_bargaining_solution() -> None:
     rows = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
     found = torch.tensor(combined(NashMTL(max_norm=0.0), rows))
     assert (rows @ found / torch.tensor([1.0, 2.0])).tolist() == approx([float(found[0])] * 2, 1e-2)  # a_t = 1 / |g_t|
+
+
+def test_the_solver_of_nash_does_not_warn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for the optional packages, which says what cvxpy says of the programme of torchjd."""
+
+    def aggregator(rows: Tensor) -> Tensor:
+        warnings.warn("You are solving a parameterized problem that is not DPP. Because of that, ...", stacklevel=2)
+        return rows.sum(dim=0)
+
+    monkeypatch.setattr(NashMTL, "_aggregator", lambda self, n_tasks: aggregator)
+    assert combined(NashMTL(), ORTHOGONAL) == approx([1.0, 2.0])
+
+
+def test_other_warnings_are_heard() -> None:
+    def combine(rows: Tensor) -> Tensor:
+        warnings.warn("something else", stacklevel=1)
+        return rows
+
+    with pytest.warns(UserWarning, match="something else"):
+        silenced(combine, "You are solving")(torch.zeros(1))
 
 
 def test_famo_logs_are_of_losses_before_and_after() -> None:
