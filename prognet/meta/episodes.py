@@ -7,7 +7,9 @@ from math import pi
 import torch
 from torch import Tensor
 
+from prognet.backbones.checks import require_whole
 from prognet.errors import StreamError
+from prognet.streams.objectives import Classification
 from prognet.streams.task import Task
 
 
@@ -43,7 +45,9 @@ class FewShot:
     An episode takes one of the tasks, and of that `ways` classes in any order, which become 0, 1, ...
 
     Raises:
-        StreamError: when a task has too few classes, a class too few samples, or the inputs differ in shape.
+        ConfigError: when a number is out of its range.
+        StreamError: when there is no task, or one that is no classification; when a task has too few classes, a class
+            too few samples, or the inputs differ in shape.
     """
 
     tasks: Sequence[Task]
@@ -53,10 +57,19 @@ class FewShot:
     shots: int = 5
     """Samples a class to learn from."""
     queries: int = 10
-    """Samples a class to be judged by."""
+    """Samples a class to be judged by; 0 for Reptile alone, which does not tell them from the others."""
 
     def __post_init__(self) -> None:
+        for name, least in (("ways", 2), ("shots", 1), ("queries", 0)):
+            require_whole(name, getattr(self, name), least)
+        if not self.tasks:
+            raise StreamError("tasks: required at least one task to draw episodes from, found none.")
         for task in self.tasks:
+            if not isinstance(task.objective, Classification):
+                raise StreamError(
+                    f"tasks: required classifications, found {type(task.objective).__name__} in task {task.label}; "
+                    "leave it out, or give meta_learn a function of your own that draws episodes."
+                )
             counts = torch.bincount(task.train.y, minlength=task.n_classes)
             if task.n_classes < self.ways or counts.min() < self.shots + self.queries:
                 raise StreamError(
@@ -99,7 +112,12 @@ def sine_episodes(count: int, generator: torch.Generator, *, shots: int = 10, qu
 
     Returns:
         Inputs and targets of one number each: (E, shots, 1) and (E, queries, 1).
+
+    Raises:
+        ConfigError: when a number of samples is out of its range.
     """
+    require_whole("shots", shots)
+    require_whole("queries", queries, 0)
     amplitude = 0.1 + 4.9 * torch.rand(count, 1, 1, generator=generator)
     phase = pi * torch.rand(count, 1, 1, generator=generator)
     x = 10 * torch.rand(count, shots + queries, 1, generator=generator) - 5

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import SGD, Adam, Optimizer
 
+from prognet.backbones.checks import require_whole
 from prognet.backbones.describe import BackboneSpecification
 from prognet.backbones.from_file import WithWeights, with_weights
 from prognet.engine import probe
@@ -22,6 +23,7 @@ from prognet.errors import ConfigError, DivergedError
 from prognet.files import write_atomically
 from prognet.meta.episodes import Episodes, FewShot
 from prognet.meta.steps import Criterion, Loss, Parameters, adapted, loss_with, meta_gradient, reptile_direction
+from prognet.ranges import POSITIVE, require_number
 from prognet.seeds import derive_seed
 from prognet.streams.task import Task
 from prognet.training import seeded
@@ -47,7 +49,7 @@ class MetaLearning:
     inner_rate: float = 0.1
     """Rate of the inner loop, which is plain gradient descent."""
     inner_steps: int = 5
-    """Steps of the inner loop."""
+    """Steps of the inner loop; those of Reptile share out the samples of an episode, or go over them again."""
     outer_rate: float | None = None
     """Rate of Adam for MAML and ANIL, by default 0.001; the share of the way that Reptile goes, by default 0.5."""
     rounds: int = 200
@@ -59,13 +61,10 @@ class MetaLearning:
         if self.method not in get_args(MetaName):
             raise ConfigError(f"method: required one of {get_args(MetaName)}, found {self.method!r}.")
         for name in ("inner_steps", "rounds", "episodes"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ConfigError(f"{name}: required a whole number, at least 1, found {value!r}.")
-        for name in ("inner_rate", "outer_rate"):
-            value = getattr(self, name)
-            if value is not None and not (isfinite(value) and value > 0):
-                raise ConfigError(f"{name}: required a finite number above 0, found {value!r}.")
+            require_whole(name, getattr(self, name))
+        require_number("inner_rate", self.inner_rate, POSITIVE)
+        if self.outer_rate is not None:
+            require_number("outer_rate", self.outer_rate, POSITIVE)
         if self.method == "reptile" and self.first_order:
             raise ConfigError("first_order: required False for reptile, which has no second derivatives, found True.")
 
@@ -91,7 +90,7 @@ def meta_learn(
     criterion: Criterion = functional.cross_entropy,
     seed: int = 0,
 ) -> MetaRecord:
-    """Learns the parameters of a network as an initialisation, in place.
+    """Learns the parameters of a network that require a gradient as an initialisation, in place.
 
     Args:
         network: without running statistics; its mode is left as it is.
@@ -101,17 +100,19 @@ def meta_learn(
         seed: of the episodes.
 
     Raises:
-        ConfigError: when the network has running statistics, or ANIL finds no output layer.
+        ConfigError: when the network has running statistics, no parameter of it requires a gradient, it cannot be
+            computed for many episodes at once, or ANIL finds no output layer that learns; when episodes lack samples.
         DivergedError: when a loss is not finite.
     """
     started, generator = perf_counter(), torch.Generator().manual_seed(derive_seed(seed, "episodes"))
-    parameters = dict(network.named_parameters())
+    parameters = _learned(network)
     device = next(iter(parameters.values())).device
     loss, outer = loss_with(network, criterion), _outer_optimiser(meta, parameters.values())
     losses, samples = [], 0
     with seeded(derive_seed(seed, "meta"), device):
         for number in range(meta.rounds):
             episodes = draw(meta.episodes, generator).to(device)
+            _check_samples(episodes, meta)
             samples += episodes.y.shape[:2].numel() + episodes.query_y.shape[:2].numel()
             inner = head_names(network, episodes.x[0]) if meta.method == "anil" else None
             gradient, value = _outer_gradient(loss, parameters, episodes, meta, inner)
@@ -133,6 +134,28 @@ def meta_learn(
     )
 
 
+def _learned(network: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that require a gradient, by name: what inner and outer loop may move."""
+    learned = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+    if not learned:
+        raise ConfigError(
+            "network: required a parameter that requires a gradient, found none; call requires_grad_(True) on what is "
+            "to be learned."
+        )
+    return learned
+
+
+def _check_samples(episodes: Episodes, meta: MetaLearning) -> None:
+    found = (episodes.x.shape[1], episodes.query_x.shape[1])
+    if not found[0]:
+        raise ConfigError("draw: required episodes with samples to learn from, found none; ask for shots=1 or more.")
+    if not found[1] and meta.method != "reptile":
+        raise ConfigError(
+            f"draw: required episodes with samples to be judged by for {meta.method}, found none; ask for queries=1 or "
+            "more, or use method='reptile', which does not tell the two kinds apart."
+        )
+
+
 def _outer_optimiser(meta: MetaLearning, parameters: Iterable[nn.Parameter]) -> Optimizer:
     if meta.method == "reptile":
         return SGD(parameters, lr=0.5 if meta.outer_rate is None else meta.outer_rate)
@@ -152,15 +175,21 @@ def _outer_gradient(
 
 
 def head_names(network: nn.Module, example: Tensor) -> list[str]:
-    """The names of the parameters of the output layer: what moves in the inner loop of ANIL.
+    """The names of the parameters of the output layer that require a gradient: what moves in the inner loop of ANIL.
 
     Raises:
-        ConfigError: when there is none.
+        ConfigError: when there is no output layer, or all of it is frozen.
     """
     name = probe(network, same_device(network, example)).output_layer
     if name is None:
         raise ConfigError("network: required an output layer, which alone moves in the inner loop of ANIL, found none.")
-    return [f"{name}.{own}" for own, _ in network.get_submodule(name).named_parameters()]
+    own = [f"{name}.{own}" for own, p in network.get_submodule(name).named_parameters() if p.requires_grad]
+    if not own:
+        raise ConfigError(
+            f"network: required an output layer that learns, which alone moves in the inner loop of ANIL, found "
+            f"{name!r} frozen; call requires_grad_(True) on it, or use another method."
+        )
+    return own
 
 
 def adapt(
@@ -172,7 +201,8 @@ def adapt(
     steps: int | None = None,
     criterion: Criterion = functional.cross_entropy,
 ) -> nn.Module:
-    """A copy of the network after the inner loop on a few samples; the network stays as it is.
+    """A copy of the network after the inner loop on a few samples; the network stays as it is, and what of it
+    requires no gradient does not move.
 
     Args:
         network: where from.
@@ -181,13 +211,17 @@ def adapt(
         meta: rate and steps, and whether the head alone moves.
         steps: in the place of those of `meta`.
         criterion: the loss of outputs against targets.
+
+    Raises:
+        ConfigError: when the network has running statistics, no parameter of it requires a gradient, or ANIL finds no
+            output layer that learns.
     """
     learner, inner = deepcopy(network), head_names(network, x) if meta.method == "anil" else None
-    values = {name: p.detach() for name, p in learner.named_parameters()}
+    values = {name: p.detach() for name, p in _learned(learner).items()}
     count = meta.inner_steps if steps is None else steps
     end = adapted(loss_with(learner, criterion), values, [(x, y)] * count, meta.inner_rate, inner=inner)
     with torch.no_grad():
-        for name, p in learner.named_parameters():
+        for name, p in _learned(learner).items():
             p.copy_(end[name])
     return learner
 

@@ -5,11 +5,16 @@ from math import pi
 
 import pytest
 import torch
+from torch import Tensor
 
-from prognet.errors import StreamError
+from prognet.errors import ConfigError, StreamError
 from prognet.meta import FewShot, sine_episodes
+from prognet.streams.numeric import MultiLabel, Regression
+from prognet.streams.objectives import Objective
+from prognet.streams.task import Samples
 from tests.helpers.streams import make_byte_stream, make_samples, make_task
 
+NUMBERS = torch.linspace(-1, 1, 50).unsqueeze(1)
 TASKS = [make_task(0, 5, 50), make_task(1, 4, 60)]
 
 
@@ -61,6 +66,38 @@ def test_too_few_classes_or_samples_are_refused(changes: dict[str, int], found: 
         FewShot(**{"tasks": TASKS, "ways": 3, "shots": 2, "queries": 2, **changes})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "least"), [("ways", 0, 2), ("ways", 1, 2), ("shots", -1, 1), ("shots", 0, 1), ("queries", -1, 0)]
+)
+def test_numbers_out_of_their_range_are_refused(name: str, value: int, least: int) -> None:
+    with pytest.raises(ConfigError) as caught:
+        FewShot(**{"tasks": TASKS, name: value})  # type: ignore[arg-type]
+    assert str(caught.value) == f"{name}: required a whole number, at least {least}, found {value}."
+
+
+@pytest.mark.parametrize(
+    ("objective", "y"),
+    [(Regression.of(NUMBERS), NUMBERS), (MultiLabel(5), torch.zeros(50, 5))],
+    ids=["regression", "multi-label"],
+)
+def test_a_task_that_is_no_classification_is_refused(objective: Objective, y: Tensor) -> None:
+    task = TASKS[0]
+    other = replace(
+        task,
+        objective=objective,
+        train=Samples(task.train.x, y),
+        val=Samples(task.val.x, y[:10]),
+        test=Samples(task.test.x, y[:30]),
+    )
+    with pytest.raises(StreamError, match=f"tasks: required classifications, found {type(objective).__name__} in task"):
+        FewShot(tasks=[TASKS[1], other], ways=2, shots=1, queries=1)
+
+
+def test_no_task_is_too_few() -> None:
+    with pytest.raises(StreamError, match="tasks: required at least one task to draw episodes from, found none"):
+        FewShot(tasks=[])
+
+
 def test_inputs_of_different_shapes_are_refused() -> None:
     other = replace(TASKS[0], train=make_samples(0, "train", 50, 5, (1, 5, 5)))
     with pytest.raises(StreamError, match="tasks: required inputs of one shape"):
@@ -79,3 +116,9 @@ def test_sines_are_sines() -> None:
     amplitude, phase = fit.square().sum(1).sqrt(), torch.atan2(fit[:, 1], fit[:, 0])
     assert 0.1 <= amplitude.min() < 1 < 4 < amplitude.max() <= 5
     assert -1e-3 <= phase.min() < 0.5 < 2.6 < phase.max() <= pi + 1e-3
+
+
+@pytest.mark.parametrize(("name", "value", "least"), [("shots", 0, 1), ("queries", -1, 0)])
+def test_sines_need_samples(name: str, value: int, least: int) -> None:
+    with pytest.raises(ConfigError, match=f"{name}: required a whole number, at least {least}, found {value}"):
+        sine_episodes(2, generator(), **{name: value})

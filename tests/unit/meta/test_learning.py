@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 from prognet.backbones import mlp
 from prognet.config import Training
 from prognet.errors import ConfigError, DivergedError
-from prognet.meta import FewShot, MetaLearning, adapt, learn_start, meta_learn, sine_episodes
+from prognet.meta import Episodes, FewShot, MetaLearning, adapt, learn_start, meta_learn, sine_episodes
 from prognet.meta.learning import head_names
 from prognet.strategies import CopyTune, FineTune, FineTuning, Independent, Progressive, Start
 from tests.helpers.runs import PLAIN, assert_same_tensors, quick_run, tensors
@@ -155,6 +155,9 @@ def test_a_learned_start_is_that_of_columns_and_of_fine_tuning(tmp_path: Path) -
         ({"method": "fomaml"}, "method: required one of ('reptile', 'maml', 'anil'), found 'fomaml'."),
         ({"rounds": 0}, "rounds: required a whole number, at least 1, found 0."),
         ({"inner_rate": 0.0}, "inner_rate: required a finite number above 0, found 0.0."),
+        ({"inner_rate": "x"}, "inner_rate: required a finite number above 0, found 'x'."),
+        ({"inner_rate": None}, "inner_rate: required a finite number above 0, found None."),
+        ({"outer_rate": float("inf")}, "outer_rate: required a finite number above 0, found inf."),
         (
             {"first_order": True},
             "first_order: required False for reptile, which has no second derivatives, found True.",
@@ -170,6 +173,72 @@ def test_what_cannot_be_is_refused(arguments: Any, message: str) -> None:
 def test_divergence_is_told() -> None:
     with pytest.raises(DivergedError, match="meta-learning: required a finite loss, found"):
         meta_learn(sine_network(), sine_episodes, MetaLearning(inner_rate=1e6, rounds=5), criterion=mse_loss)
+
+
+@pytest.mark.parametrize("method", ["maml", "anil", "reptile"])
+def test_what_requires_no_gradient_stays(method: Any) -> None:
+    meta, x = MetaLearning(method=method, rounds=2, inner_rate=0.05), TASKS[0].train.x[:6]
+    network = PLAIN((1, 4, 4), 3)
+    network.get_submodule("1").requires_grad_(False)
+    before = tensors(network)
+    meta_learn(network, FEW.draw, meta)
+    moved = {name for name, tensor in tensors(network).items() if not torch.equal(tensor, before[name])}
+    assert moved == {name for name, _ in network.named_parameters()} - {"1.weight", "1.bias"}
+    assert all(p.grad is None for p in network.parameters())
+    learner = tensors(adapt(network, x, TASKS[0].train.y[:6], meta))
+    assert torch.equal(learner["1.weight"], before["1.weight"])
+    assert not torch.equal(learner["5.weight"], tensors(network)["5.weight"])
+
+
+def test_the_inner_loop_leaves_frozen_parameters_out() -> None:
+    """The first round of Reptile goes where plain gradient descent goes that leaves them as they are."""
+    meta = MetaLearning(inner_rate=0.05, inner_steps=3, outer_rate=1.0, rounds=1, episodes=1)
+    network, other = sine_network(), sine_network()
+    episodes = sine_episodes(1, torch.Generator().manual_seed(0), shots=10, queries=20)
+    for net in (network, other):
+        net[0].requires_grad_(False)
+    optimiser = torch.optim.SGD([p for p in other.parameters() if p.requires_grad], lr=0.05)
+    x, y = (tensor[0] for tensor in episodes.together())
+    for part, target in zip(x.chunk(3), y.chunk(3), strict=True):
+        optimiser.zero_grad()
+        mse_loss(other(part), target).backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    meta_learn(network, lambda count, _: episodes, meta, criterion=mse_loss)
+    for found, required in zip(network.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(found, required, rtol=1e-4, atol=1e-6)
+
+
+def test_a_network_that_learns_nothing_is_refused() -> None:
+    network = sine_network().requires_grad_(False)
+    with pytest.raises(ConfigError, match="network: required a parameter that requires a gradient, found none"):
+        meta_learn(network, sine_episodes, MetaLearning(rounds=1), criterion=mse_loss)
+    network[0].requires_grad_(True)
+    with pytest.raises(ConfigError, match="network: required an output layer that learns, .* found '4' frozen"):
+        meta_learn(network, sine_episodes, MetaLearning(method="anil", rounds=1), criterion=mse_loss)
+
+
+@pytest.mark.parametrize(
+    ("method", "samples", "message"),
+    [
+        ("maml", (2, 0), "draw: required episodes with samples to be judged by for maml, found none"),
+        ("anil", (2, 0), "draw: required episodes with samples to be judged by for anil, found none"),
+        ("reptile", (0, 2), "draw: required episodes with samples to learn from, found none"),
+    ],
+)
+def test_episodes_without_samples_are_refused(method: Any, samples: tuple[int, int], message: str) -> None:
+    x = [torch.ones(2, count, 1) for count in samples]
+    with pytest.raises(ConfigError, match=message):
+        meta_learn(
+            sine_network(),
+            lambda count, _: Episodes(x[0], x[0], x[1], x[1]),
+            MetaLearning(method=method, rounds=1),
+            criterion=mse_loss,
+        )
+
+
+def test_reptile_needs_no_queries() -> None:
+    few = FewShot(tasks=TASKS, ways=3, shots=2, queries=0)
+    assert meta_learn(PLAIN((1, 4, 4), 3), few.draw, MetaLearning(rounds=1, episodes=2)).samples == 12
 
 
 def test_anil_needs_an_output_layer() -> None:
