@@ -132,13 +132,14 @@ def check_stages(recipe: FineTuning, count: int) -> None:
 
 
 def begin_anew(network: nn.Module, stage: Stage) -> None:
-    """Initialises a stage anew, every layer as its class does.
+    """Initialises a stage anew, every layer as its class does: children first, which their parent may set otherwise.
 
     Raises:
         ConfigError: when a module with parameters has no way to.
     """
     owners = (name.rpartition(".")[0] for name in stage.parameters)
-    for name in dict.fromkeys([*stage.modules, *owners]):
+    names = dict.fromkeys([*stage.modules, *owners])
+    for name in sorted(names, key=_depth, reverse=True):
         module = network.get_submodule(name)
         reset = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
         if callable(reset):
@@ -148,3 +149,8 @@ def begin_anew(network: nn.Module, stage: Stage) -> None:
                 f"reinit: required layers that can be initialised anew, found a {type(module).__name__} at {name!r} "
                 "with parameters of its own and no reset_parameters(); write one, or begin fewer stages anew."
             )
+
+
+def _depth(name: str) -> int:
+    """How many modules are around the one of this name."""
+    return len(name.split(".")) if name else 0

@@ -12,10 +12,10 @@ from torch.nn.functional import cross_entropy, dropout
 from prognet.backbones import cnn, mlp
 from prognet.config import Training
 from prognet.engine.digest import tensors_of
-from prognet.engine.stages import stages_of
+from prognet.engine.stages import Stage, stages_of
 from prognet.errors import ConfigError
 from prognet.strategies import FineTune, FineTuning, HeadOnly
-from prognet.strategies.finetune_updates import TunedParts
+from prognet.strategies.finetune_updates import TunedParts, begin_anew
 from prognet.training import Penalised, Procedure
 from prognet.training.optimisers import make_optimiser
 from tests.helpers.plain import assert_equal_numbers, plain_batches, plain_network, plain_orders
@@ -114,6 +114,21 @@ def test_the_top_stages_begin_anew_as_their_layers_do() -> None:
         assert torch.equal(after[f"{name}.bias"], layer.bias)
     assert not after["5.running_mean"].any()
     assert not after["8.running_mean"].any()
+
+
+def test_attention_begins_anew_as_it_is_made() -> None:
+    """Its own reset sets the bias of its output layer, which has a reset of its own."""
+    torch.manual_seed(5)
+    network, fresh = nn.Module(), nn.MultiheadAttention(8, 2)
+    network.attention = nn.MultiheadAttention(8, 2)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.fill_(3.0)
+    torch.manual_seed(5)
+    modules, parameters = dict(network.named_modules()), dict(network.named_parameters())
+    begin_anew(network, Stage(modules=tuple(filter(None, modules)), parameters=tuple(parameters)))
+    assert_same_tensors(tensors(network.attention), tensors(fresh))
+    assert not fresh.out_proj.bias.any()
 
 
 def test_the_rates_fall_from_the_head_down() -> None:
