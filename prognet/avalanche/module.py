@@ -80,13 +80,14 @@ class ProgressiveModule(_MODELS.MultiTaskModule):  # type: ignore[misc]
             experience: an experience of a benchmark with task labels.
 
         Raises:
-            StreamError: when a training experience has not exactly one task label, or one that stands for other
-                classes already, as in a benchmark without task labels.
+            StreamError: when an experience says nothing of its task labels or classes; when a training experience has
+                not exactly one task label, or one that stands for other classes already, as in a benchmark without
+                task labels.
             ConfigError: when the task's column is frozen, or the column before has not been trained, as under
                 JointTraining.
         """
         labels = _task_labels(experience)
-        classes = tuple(sorted(int(number) for number in experience.classes_in_this_experience))
+        classes = _classes(experience)
         for label in labels:
             self._widths[label] = max(self._widths.get(label, 0), classes[-1] + 1)
         if not self.training:
@@ -193,9 +194,20 @@ def _task_labels(experience: Any) -> set[int]:
     if not labels:
         raise StreamError(
             f"experience {experience.current_experience}: required task labels, found none; make the benchmark with "
-            "task labels, which tell the columns apart."
+            "task labels, which tell the columns apart, such as avalanche.benchmarks.with_task_labels."
         )
     return labels
+
+
+def _classes(experience: Any) -> tuple[int, ...]:
+    """The class numbers of an experience in ascending order; Avalanche gives them as a list or as a set."""
+    classes = tuple(sorted(int(number) for number in getattr(experience, "classes_in_this_experience", ())))
+    if not classes:
+        raise StreamError(
+            f"experience {experience.current_experience}: required classes_in_this_experience, found none; make the "
+            "benchmark with avalanche.benchmarks.with_classes_timeline."
+        )
+    return classes
 
 
 def _input_shape(experience: Any) -> tuple[int, ...]:

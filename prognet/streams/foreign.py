@@ -48,7 +48,7 @@ def from_avalanche(
     """
     settings = Settings(seed=seed, validation=validation, heads=heads)
     train = list(benchmark.train_stream)
-    labels = [_task_label(experience, "train") for experience in train]
+    labels = [_task_label(experience, "train", heads) for experience in train]
     if heads == "per-task":
         _check_task_labels(labels)
     parts = {"test": _matching(benchmark.test_stream, labels, "test", heads)}
@@ -64,8 +64,15 @@ def from_avalanche(
     return Stream(tasks, name=name, heads=heads, seed=seed, arguments=arguments, benchmark=benchmark)
 
 
-def _task_label(experience: Any, stream: str) -> int:
-    labels = sorted({int(label) for label in experience.task_labels})
+def _task_label(experience: Any, stream: str, heads: Heads) -> int:
+    given = getattr(experience, "task_labels", None)
+    if given is None and heads == "per-task":
+        raise StreamError(
+            f"benchmark.{stream}_stream[{experience.current_experience}]: required task labels, found none; make the "
+            "benchmark with avalanche.benchmarks.with_task_labels where its datasets have them, with "
+            'task_incremental_benchmark where they do not, or use heads="shared" for one head.'
+        )
+    labels = sorted({int(label) for label in given}) if given is not None else [0]  # Avalanche's own for no label
     if len(labels) != 1:
         raise StreamError(
             f"benchmark.{stream}_stream[{experience.current_experience}]: required one task label, found {labels}; "
@@ -94,7 +101,7 @@ def _matching(stream: Any, labels: Sequence[int], name: str, heads: Heads) -> li
     experiences = list(stream)
     if heads == "shared" and len(experiences) == len(labels):
         return experiences
-    by_label = {_task_label(experience, name): experience for experience in experiences}
+    by_label = {_task_label(experience, name, heads): experience for experience in experiences}
     if heads == "shared" or not set(labels) <= set(by_label) or len(by_label) != len(experiences):
         raise StreamError(
             f"benchmark.{name}_stream: required one experience for each of the {len(labels)} training experiences, "

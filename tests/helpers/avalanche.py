@@ -57,6 +57,23 @@ def by_class(task_labels: bool, n_experiences: int = 3) -> Any:
     )
 
 
+def of_datasets(*wrappers: str) -> Any:
+    """A `benchmark_from_datasets` of two tasks over classes 2, 3 and 0, 1, wrapped by functions of Avalanche."""
+    random = torch.Generator().manual_seed(0)
+    streams: dict[str, list[Any]] = {}
+    for part, n in (("train", 20), ("test", 10)):
+        streams[part] = []
+        for label, first in enumerate((2, 0)):
+            y = first + torch.arange(n) % 2
+            data = TensorsWithTargets(torch.randn(n, 1, 4, 4, generator=random), y)
+            dataset = BENCHMARK_TOOLS.as_classification_dataset(data)
+            streams[part].append(dataset.update_data_attribute("targets_task_labels", [label] * n))
+    benchmark = BENCHMARKS.benchmark_from_datasets(**streams)
+    for name in wrappers:
+        benchmark = getattr(BENCHMARKS, name)(benchmark)
+    return benchmark
+
+
 def accuracies(results: dict[str, Any]) -> list[float]:
     """The accuracy on each experience of the test stream, in their order, from what `strategy.eval` returned."""
     found = {key: value for key, value in results.items() if key.startswith("Top1_Acc_Exp/eval_phase/test_stream/")}

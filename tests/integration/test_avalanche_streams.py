@@ -19,6 +19,7 @@ from prognet.streams.digits import split_digits
 from prognet.streams.foreign import from_avalanche
 from prognet.streams.stream import Stream
 from prognet.streams.task import Normalisation, Samples
+from tests.helpers.avalanche import of_datasets
 from tests.helpers.data import blobs, data_root, multiset, same_samples
 
 
@@ -215,6 +216,22 @@ def test_a_benchmark_without_task_labels_is_refused() -> None:
         StreamError, match="heads: a shared head required the same classes in every task .3, 5 in task 0."
     ):
         from_avalanche(benchmark, heads="shared")
+
+
+def test_a_benchmark_of_datasets_needs_its_task_labels_said() -> None:
+    message = r"benchmark.train_stream\[0\]: required task labels, found none; make the .*with_task_labels where"
+    with pytest.raises(StreamError, match=message):
+        from_avalanche(of_datasets())
+    stream = from_avalanche(of_datasets("with_task_labels"), validation=0.0)
+    assert [task.classes for task in stream] == [("2", "3"), ("0", "1")]
+    assert [len(task.train) for task in stream] == [20, 20]
+
+
+def test_one_head_for_all_needs_no_task_labels() -> None:
+    benchmark = of_datasets()
+    alike = SimpleNamespace(train_stream=benchmark.train_stream[:1], test_stream=benchmark.test_stream[:1])
+    stream = from_avalanche(alike, heads="shared", validation=0.0)
+    assert [(task.head, task.classes) for task in stream] == [(0, ("2", "3"))]
 
 
 def test_one_test_set_for_all_tasks_is_refused() -> None:

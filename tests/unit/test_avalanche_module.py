@@ -15,7 +15,7 @@ from prognet.avalanche import ProgressiveModule, TaskPlace
 from prognet.engine import LinearAdapter
 from prognet.errors import ConfigError, StreamError, UnlearnedTaskError
 from prognet.strategies.routing import MASK
-from tests.helpers.avalanche import experience
+from tests.helpers.avalanche import experience, of_datasets
 from tests.helpers.runs import NORMED, PLAIN, assert_same_tensors, from_scratch, tensors, with_session
 from tests.helpers.streams import make_stream
 
@@ -257,6 +257,30 @@ def test_labels_that_do_not_say_one_task_are_refused(labels: list[int], message:
     odd.task_labels = labels
     with pytest.raises(StreamError, match=message):
         fresh.adaptation(odd)
+
+
+def test_experiences_that_do_not_say_their_classes_are_refused() -> None:
+    """As those of `benchmark_from_datasets`, until the benchmark is wrapped."""
+    module = ProgressiveModule(PLAIN, seed=0)
+    with pytest.raises(StreamError, match="experience 0: required task labels, found none; .*with_task_labels"):
+        module.adaptation(of_datasets().train_stream[0])
+    with pytest.raises(
+        StreamError, match=r"experience 0: required classes_in_this_experience, .*with_classes_timeline"
+    ):
+        module.adaptation(of_datasets("with_task_labels").train_stream[0])
+    assert len(module.network) == 0
+
+
+def test_classes_may_come_as_a_set() -> None:
+    benchmark = of_datasets("with_task_labels", "with_classes_timeline")
+    assert isinstance(benchmark.train_stream[0].classes_in_this_experience, set)
+    module = ProgressiveModule(PLAIN, seed=0)
+    for label, seen in enumerate(benchmark.train_stream):
+        module.train().adaptation(seen)
+        step(module, label)
+    module.eval().adaptation(benchmark.test_stream[0])
+    assert module.tasks == {0: TaskPlace(0, (2, 3)), 1: TaskPlace(1, (0, 1))}
+    assert module(inputs(), 0).shape == (6, 4)
 
 
 def test_samples_that_are_no_tensors_are_refused() -> None:
