@@ -6,6 +6,7 @@ each as alone but for rounding.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +45,7 @@ class StackedTensors:
     """
 
     def __init__(self, roots: Sequence[nn.Module], learned: Sequence[Sequence[nn.Parameter]]) -> None:
-        self._calling = _Calling(roots[0])
+        self._calling, self._places = _Calling(roots[0]), _places(roots[0])
         self._own = [_tensors(root) for root in roots]
         self._require_alike(learned)
         self._stacked = {
@@ -63,7 +64,8 @@ class StackedTensors:
         """
 
         def one(tensors: Mapping[str, Tensor], *arguments: object) -> Tensor:
-            out: Tensor = functional_call(self._calling, dict(tensors), (function, *arguments))
+            placed = {place: tensors[name] for place, name in self._places.items()}
+            out: Tensor = functional_call(self._calling, placed, (function, *arguments), tie_weights=False)
             return out
 
         with unfused_attention():
@@ -106,6 +108,23 @@ def _tensors(module: nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers by name, each once."""
     named = [*module.named_parameters(), *module.named_buffers()]
     return {f"root.{name}": tensor for name, tensor in named}
+
+
+def _places(module: nn.Module) -> dict[str, str]:
+    """Every place where a tensor is kept, with the name of the tensor in `_tensors`: tied ones are kept at several.
+
+    What a module that stands twice in another one keeps, it keeps at one place. `functional_call` by itself would take
+    it for two, and not give the module its own tensors back.
+    """
+    names = {id(tensor): name for name, tensor in _tensors(module).items()}
+    found: dict[str, str] = {}
+    for prefix, part in module.named_modules(prefix="root"):
+        kept = chain(
+            part.named_parameters(prefix, recurse=False, remove_duplicate=False),
+            part.named_buffers(prefix, recurse=False, remove_duplicate=False),
+        )
+        found |= {place: names[id(tensor)] for place, tensor in kept}
+    return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)

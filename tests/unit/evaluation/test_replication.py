@@ -130,6 +130,14 @@ def test_every_strategy_has_the_numbers_that_it_has_alone(kind: str, sizes: list
     assert set(sizes) == {len(SEEDS)}
 
 
+def repeating(input_shape: tuple[int, ...], n_classes: int) -> nn.Module:
+    """A network in which one layer stands at two places, and another one has a weight of it."""
+    twice, tied = nn.Linear(8, 8), nn.Linear(8, 8)
+    tied.weight = twice.weight
+    first = nn.Linear(torch.Size(input_shape).numel(), 8)
+    return nn.Sequential(nn.Flatten(), first, nn.Tanh(), twice, nn.Tanh(), twice, tied, nn.Linear(8, n_classes))
+
+
 @pytest.mark.parametrize(
     ("strategy", "stream"),
     [
@@ -144,6 +152,7 @@ def test_every_strategy_has_the_numbers_that_it_has_alone(kind: str, sizes: list
             marks=pytest.mark.slow,
             id="attention",
         ),
+        pytest.param(lambda: FineTune(repeating), make_stream((2, 3)), id="a layer at two places"),
         pytest.param(lambda: Independent(PLAIN), make_byte_stream(), id="bytes"),
         pytest.param(lambda: MultiTask(PLAIN, sampling=1.0), make_stream((2, 3), [40, 21]), id="proportional"),
         pytest.param(lambda: FineTune(PLAIN), make_stream((3, 3), heads="shared"), id="one head"),
