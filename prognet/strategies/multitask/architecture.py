@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -125,53 +125,40 @@ class OwnNetworks(TaskModel):
         return {label: self.predict(x, label) for label, x in inputs.items()}
 
 
-class Borrowed(nn.Module):
-    """A module of another network, called from this place and registered in its own alone."""
-
-    def __init__(self, lent: nn.Module) -> None:
-        super().__init__()
-        self._lent = (lent,)  # in a tuple, so that it is no part of this one
-
-    @property
-    def lent(self) -> nn.Module:
-        """The module itself."""
-        return self._lent[0]
-
-    def forward(self, *args: Any) -> Any:
-        """What the module says."""
-        return self.lent(*args)
-
-
 class SharedSpan(OwnNetworks):
-    """A network for every task, in which the submodules of some names are those of the first task."""
+    """A network for every task, in which the submodules of some names are those of the first task.
+
+    They stand in every network as the same objects, so that a network can do with them whatever it did with its own:
+    iterate, call them with keywords, read their attributes. Their parameters count once, and learn from all tasks.
+    """
 
     def __init__(self, tasks: Sequence[Task], make: Make, shared: Sequence[str]) -> None:
         super().__init__(tasks, make)
+        outputs = [probe(self.network(task.label), example_of(task)).output_layer for task in tasks]
         first, heads = self.network(tasks[0].label), dict[int, nn.Module]()
         names = match_names(shared, [name for name, _ in first.named_modules() if name])
         if not any(_shapes(first.get_submodule(name)) for name in names):
             raise SiteError(f"shared: required submodules with parameters, found none in {names}.")
-        for task in tasks:
+        for task, output in zip(tasks, outputs, strict=True):
             network = self.network(task.label)
-            output = probe(network, example_of(task)).output_layer
             if task is not tasks[0]:
                 _share(first, network, names, task)
             if output is not None:  # tasks of a stream with one head share it, whatever else is their own
-                own = network.get_submodule(output)
-                if heads.setdefault(task.head, own) is not own:
-                    network.set_submodule(output, Borrowed(heads[task.head]))
+                network.set_submodule(output, heads.setdefault(task.head, network.get_submodule(output)))
 
 
 def _share(first: nn.Module, network: nn.Module, names: Sequence[str], task: Task) -> None:
+    own = dict(network.named_modules(remove_duplicate=False))
     for name in names:
-        theirs, own = first.get_submodule(name), dict(network.named_modules()).get(name)
-        if own is None or _shapes(own) != _shapes(theirs):
+        theirs, shapes = first.get_submodule(name), _shapes(own[name]) if name in own else None
+        if shapes != _shapes(theirs):
             raise SiteError(
                 f"shared: required in {name!r} of task {task.label} the parameters of the first task's "
-                f"{_shapes(theirs)}, found {None if own is None else _shapes(own)}; leave it to every task, or let "
-                "the layers before it bring the inputs to one shape."
+                f"{_shapes(theirs)}, found {shapes}; leave it to every task, or let the layers before it bring the "
+                "inputs to one shape."
             )
-        network.set_submodule(name, Borrowed(theirs))
+        for place in [place for place, part in own.items() if part is own[name]]:  # a network may repeat a layer
+            network.set_submodule(place, theirs)
 
 
 def _shapes(module: nn.Module) -> list[tuple[int, ...]]:

@@ -1,6 +1,6 @@
 """What tasks share: hard sharing of all or of some layers, and what holds for every architecture."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ from tests.helpers.runs import (
     with_session,
 )
 from tests.helpers.streams import make_stream, make_task
-from tests.helpers.zoo import ZOO, Kind
+from tests.helpers.zoo import GATED, LAZY, ZOO, Kind
 
 ARCHITECTURES: tuple[Architecture, ...] = (
     Hard(),
@@ -214,13 +214,8 @@ def of_kind(kind: Kind) -> Callable[[Sequence[int], int], nn.Module]:
     return lambda shape, n_classes: kind.make(n_classes).eval()
 
 
-@pytest.mark.parametrize("kind", ZOO, ids=lambda kind: kind.name)
-@pytest.mark.parametrize(
-    "architecture",
-    [Soft(), CrossStitch(), Attention(), Added(), Concatenated(), FiLM(), Adversarial()],
-    ids=lambda architecture: type(architecture).__name__,
-)
-def test_any_network_can_be_shared(architecture: Architecture, kind: Kind) -> None:
+def learn_two(architecture: Architecture, kind: Kind) -> None:
+    """Two tasks of unlike classes can be learned and predicted."""
     tasks = [make_task(label, 2 + label, 12, shape=kind.input_shape) for label in range(2)]
     strategy = with_session(MultiTask(of_kind(kind), architecture=architecture, weighting=UPGrad()))
     assert isinstance(strategy, MultiTask)
@@ -228,6 +223,48 @@ def test_any_network_can_be_shared(architecture: Architecture, kind: Kind) -> No
     for task in tasks:
         with torch.no_grad():
             assert strategy.predict(task.test.x, task.label).shape == (30, task.n_classes)
+
+
+@pytest.mark.parametrize("kind", ZOO, ids=lambda kind: kind.name)
+@pytest.mark.parametrize(
+    "architecture",
+    [Soft(), CrossStitch(), Attention(), Added(), Concatenated(), FiLM(), Adversarial()],
+    ids=lambda architecture: type(architecture).__name__,
+)
+def test_any_network_can_be_shared(architecture: Architecture, kind: Kind) -> None:
+    learn_two(architecture, kind)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ZOO if kind not in (GATED, LAZY)], ids=lambda kind: kind.name)
+def test_any_network_has_layers_between_stem_and_head_to_share(kind: Kind) -> None:
+    learn_two(Stems(), kind)
+
+
+INNER: Mapping[str, tuple[str, ...]] = {
+    "mlp": ("2",),
+    "mlp_norm": ("1", "4", "5"),
+    "lenet": ("conv*", "fc1"),
+    "resnet": ("layer1", "layer2.*"),
+    "transformer": ("blocks",),
+    "recurrent": ("cells.1", "cells.*.gru"),
+    "gated": ("fc1",),
+    "dense": ("layers", "layers.0", "layers.0.2"),
+    "lazy": ("0", "2"),
+    "pretrained": ("0",),
+    "swin": ("1", "2"),
+}
+"""Names of some layers of each kind: single ones, containers, and ones that lie in others."""
+
+
+@pytest.mark.parametrize("kind", ZOO, ids=lambda kind: kind.name)
+def test_layers_of_any_network_can_be_shared_by_name(kind: Kind) -> None:
+    learn_two(Hard(shared=INNER[kind.name]), kind)
+
+
+def test_a_network_without_layers_between_stem_and_head_is_refused() -> None:
+    for kind in (GATED, LAZY):
+        with pytest.raises(SiteError, match="required layers between the first and the output layer to be shared"):
+            learn_two(Stems(), kind)
 
 
 # Some layers only
@@ -247,8 +284,8 @@ def of_two_shapes(architecture: Architecture, training: Training = TRAINING, wei
 def test_tasks_of_different_inputs_share_the_layers_behind_their_stems() -> None:
     strategy = of_two_shapes(Hard(shared=["3"]))
     first, second = (strategy.shared.network(label) for label in range(2))
-    assert [type(layer).__name__ for layer in second] == ["Flatten", "Linear", "ReLU", "Borrowed", "ReLU", "Linear"]
-    assert second[3].lent is first[3]
+    assert [type(layer).__name__ for layer in second] == ["Flatten", "Linear", "ReLU", "Linear", "ReLU", "Linear"]
+    assert second[3] is first[3]
     assert first[1].weight.shape == (8, 16)
     assert second[1].weight.shape == (8, 9)
     assert first[5] is not second[5]
@@ -267,9 +304,7 @@ def test_own_layers_begin_as_those_of_the_single_tasks() -> None:
         network = strategy.shared.network(task.label)
         assert torch.equal(network[1].weight, plain[1].weight)
         assert torch.equal(network[5].weight, plain[5].weight)
-        assert torch.equal(
-            getattr(network[3], "lent", network[3]).weight, plain_network(PLAIN, WIDE).get_parameter("3.weight")
-        )
+        assert torch.equal(network[3].weight, plain_network(PLAIN, WIDE).get_parameter("3.weight"))
 
 
 def test_all_layers_by_name_are_the_hard_sharing_of_the_whole() -> None:
@@ -283,8 +318,8 @@ def test_all_layers_by_name_are_the_hard_sharing_of_the_whole() -> None:
 def test_a_stream_of_one_head_has_one_whatever_is_shared() -> None:
     strategy = untrained(Hard(shared=["1"]), make_stream((3, 3), heads="shared"))
     first, second = (strategy.shared.network(label) for label in range(2))
-    assert second[5].lent is first[5]
-    assert second[1].lent is first[1]
+    assert second[5] is first[5]
+    assert second[1] is first[1]
     assert type(second[3]) is nn.Linear
 
 

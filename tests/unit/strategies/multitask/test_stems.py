@@ -46,7 +46,7 @@ def test_all_between_the_stem_and_the_output_layer_is_shared(backbone: Backbone,
 def test_the_shared_parameters_are_one_set_and_the_others_are_a_tasks_own() -> None:
     shared = model(training=Training(epochs=0))
     networks = [shared.network(label) for label in range(4)]
-    assert all(network[3].lent is networks[0][3] for network in networks[1:])
+    assert all(network[3] is networks[0][3] for network in networks[1:])
     counts = {1: 8 * (16 + 72 + 16 + 72 + 4), 3: 8 * 6 + 6, 5: sum(7 * n for n in (2, 3, 4, 2))}
     assert sum(p.numel() for p in shared.parameters()) == sum(counts.values())
 
@@ -80,7 +80,7 @@ def test_stems_are_hard_sharing_of_these_layers() -> None:
 
 def test_convolutions_are_shared_between_images_of_any_size_and_colour() -> None:
     shared = model(backbone=cnn(channels=(4, 5)))
-    assert shared.network(1)[3].lent is shared.network(0)[3]
+    assert shared.network(1)[3] is shared.network(0)[3]
     for task in mixed_stream():
         x = task.normalisation(task.test.x)
         assert shared.predict(x, task.label).shape == (len(x), task.n_classes)
