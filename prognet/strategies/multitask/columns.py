@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from prognet.engine.probe import Sites, match_names, probe
 from prognet.engine.sites import Rewriting, attach_rewriting, same_device
-from prognet.errors import ConfigError, SiteError
+from prognet.errors import ConfigError, PrognetError, SiteError
 from prognet.ranges import FACTOR, NOT_NEGATIVE, require_number
 from prognet.strategies.base import example_of
 from prognet.strategies.heads import TaskModel, split
@@ -127,15 +127,17 @@ def _per_parameter(network: nn.Module, factors: Mapping[str, float], bound: Sequ
 class CrossStitch(Architecture):
     """Cross-stitch networks (Misra et al. 2016, arXiv 1604.03539): a column a task, mixed at every site.
 
-    Every column runs on the samples of every task, and the output of the task's own column is used. Parameters that
-    stand outside of all layers, such as a class token, are the first column's, for all.
+    Every column runs on the samples of every task, and the output of the task's own column is used. In training a
+    BatchNorm of a column therefore sees the samples of all tasks, also where the columns do not read each other.
+    Parameters that stand outside of all layers, such as a class token, are the first column's, for all.
 
     Raises:
         ConfigError: when an argument is out of its range.
     """
 
     own: float = 0.9
-    """The weight of a column's own features at the start; the others share the rest. 1 begins with independent ones."""
+    """The weight of a column's own features at the start; the others share the rest. 1 begins with independent ones,
+    but for the batch statistics of BatchNorm."""
     reads: Reads = "all"
     """Which columns a column reads: all of them, or those of earlier tasks."""
     sites: Sites = None
@@ -210,7 +212,15 @@ class MixedColumns(TaskModel):
         """Columns that do not read each other yet have to say what the networks say by themselves."""
         n = len(self.labels)
         with evaluating(self.trunks):
-            together = self.trunks(example.repeat(n, *[1] * (example.ndim - 1)))
+            try:
+                together = self.trunks(example.repeat(n, *[1] * (example.ndim - 1)))
+            except PrognetError:
+                raise
+            except Exception as error:  # each network by itself has just been called
+                raise SiteError(
+                    f"sites: required modules that those of all columns can stand for, found {self.names} in a network "
+                    f"that needs their own ({error}); choose coarser sites, such as what holds them, or use Soft."
+                ) from error
         if not torch.allclose(together, alone.flatten(0, 1), rtol=1e-4, atol=1e-5):
             raise SiteError(
                 "backbone: required a network that treats every sample by itself, so that columns can run side by "

@@ -22,10 +22,14 @@ class Parallel(nn.Module):
         super().__init__()
         self.parts = nn.ModuleList(parts)
 
-    def forward(self, x: Tensor, *args: Any) -> Tensor:
+    def forward(self, x: Tensor, *args: Any, **named: Any) -> Tensor:
         """Further arguments are divided in the same way where they have as many rows, and handed on where not."""
         divided = [self._divided(value, len(x)) for value in (x, *args)]
-        outputs = [part(*[values[index] for values in divided]) for index, part in enumerate(self.parts)]
+        by_name = {name: self._divided(value, len(x)) for name, value in named.items()}
+        outputs = [
+            part(*[values[index] for values in divided], **{name: values[index] for name, values in by_name.items()})
+            for index, part in enumerate(self.parts)
+        ]
         if not all(isinstance(output, Tensor) for output in outputs):
             raise SiteError(
                 f"sites: required modules around them that return one tensor, found a {type(outputs[0]).__name__}; "

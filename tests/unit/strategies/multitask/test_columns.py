@@ -1,5 +1,6 @@
 """Columns that are learned together: independent where nothing joins them, one where everything does."""
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -7,17 +8,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from prognet.backbones import mlp
 from prognet.config import Training
 from prognet.errors import ConfigError, SiteError
 from prognet.strategies import MultiTask
 from prognet.strategies.multitask import Architecture, CrossStitch, Soft
 from prognet.strategies.multitask.parallel import Parallel, fold
 from prognet.streams.stream import Stream
+from prognet.streams.task import Task
 from prognet.training import Penalised, fit
 from prognet.training.batches import BatchSource, quotas
 from tests.helpers.plain import assert_equal_numbers, plain_network
 from tests.helpers.runs import NORMED, PLAIN, learn_all, make_session, tensors, with_session
 from tests.helpers.streams import make_stream, make_task
+from tests.helpers.structures import SHAPE, Encoder, Keywords, Named
 from tests.helpers.zoo import ZOO, Kind
 
 LONG = Training(epochs=40, batch_size=16, lr=0.01)
@@ -123,6 +127,22 @@ def test_cross_stitch_at_the_identity_is_independent_networks(kind: Kind) -> Non
             with torch.no_grad():
                 found = strategy.predict(task.test.x, task.label)
                 assert torch.allclose(found, plain.train(mode)(task.test.x), rtol=1e-5, atol=1e-6)
+
+
+def test_in_training_the_norms_of_a_column_see_the_samples_of_all_tasks() -> None:
+    """The one exception: with BatchNorm columns that do not read each other are not quite independent networks."""
+    stream, backbone = make_stream((2, 3)), mlp(hidden=(8, 6), batch_norm=True)
+    model = untrained(CrossStitch(own=1.0), stream, backbone).shared
+    inputs = {task.label: task.train.x[: 8 + task.label] for task in stream}
+    whole, rows = torch.cat(list(inputs.values())), {0: slice(0, 8), 1: slice(8, None)}
+    for task in stream:
+        plain = plain_network(backbone, task)
+        alone, found = plain.eval()(inputs[task.label]), model.eval().predict_together(inputs)[task.label]
+        assert torch.allclose(found, alone, atol=1e-6)
+        alone, found = plain.train()(inputs[task.label]), model.train().predict_together(inputs)[task.label]
+        assert not torch.allclose(found, alone, atol=0.01)
+        assert torch.allclose(found, plain(whole)[rows[task.label]], atol=1e-6)
+        model = untrained(CrossStitch(own=1.0), stream, backbone).shared  # with statistics that have not moved
 
 
 def test_cross_stitch_held_at_the_identity_learns_what_independent_networks_learn() -> None:
@@ -241,6 +261,42 @@ def test_parallel_modules_see_their_own_part_of_the_batch() -> None:
     bilinear = Parallel([nn.Bilinear(3, 3, 2), nn.Bilinear(3, 3, 2)])
     parts: Any = bilinear.parts
     assert torch.equal(bilinear(x, x), torch.cat([parts[0](x[:4], x[:4]), parts[1](x[4:], x[4:])]))
+
+
+def test_parallel_modules_divide_what_has_a_name_in_the_same_way() -> None:
+    first, second = nn.Bilinear(3, 3, 2), nn.Bilinear(3, 3, 2)
+    x, other = torch.randn(8, 3), torch.randn(8, 3)
+    found = Parallel([first, second])(x, input2=other)
+    assert torch.equal(found, torch.cat([first(x[:4], other[:4]), second(x[4:], other[4:])]))
+
+
+def of_tokens(make: Callable[[int], nn.Module], architecture: Architecture) -> tuple[Any, list[Task]]:
+    """The trained model of two tasks of tokens, and the tasks."""
+    tasks = [make_task(label, 2 + label, 12, shape=SHAPE) for label in range(2)]
+    strategy: Any = with_session(MultiTask(lambda shape, n_classes: make(n_classes), architecture=architecture))
+    strategy.learn(tasks)
+    return strategy.shared, tasks
+
+
+@pytest.mark.parametrize(
+    ("make", "sites"),
+    [(Keywords, None), (Named, None), (Encoder, ["encoder", "head"])],
+    ids=["keywords", "named", "encoder"],
+)
+def test_columns_call_their_layers_in_any_way(make: Callable[[int], nn.Module], sites: Any) -> None:
+    model, tasks = of_tokens(make, CrossStitch(sites=sites))
+    for task in tasks:
+        assert model.predict(task.test.x, task.label).shape == (30, task.n_classes)
+
+
+def test_sites_that_are_more_than_called_are_refused() -> None:
+    with pytest.raises(SiteError) as caught:
+        of_tokens(Encoder, CrossStitch())
+    assert str(caught.value) == (
+        "sites: required modules that those of all columns can stand for, found ['head', 'encoder.layers.0', "
+        "'encoder.layers.1'] in a network that needs their own ('Parallel' object has no attribute "
+        "'self_attn'); choose coarser sites, such as what holds them, or use Soft."
+    )
 
 
 def test_networks_of_other_shapes_cannot_be_folded() -> None:
