@@ -12,6 +12,7 @@ from prognet.errors import ConfigError
 from prognet.seeds import derive_seed
 from prognet.streams.task import Task
 from prognet.training import FitRecord, Forward, Procedure, Reading, Sampling, Session, fit, seeded
+from prognet.training.norms import check_batches
 
 Backbone = Callable[..., nn.Module]
 """(input_shape, n_classes) -> nn.Module, with an optional width=1.0."""
@@ -133,8 +134,14 @@ class Strategy(nn.Module, ABC):
         reading: Reading | None = None,
         procedure: Procedure | None = None,
     ) -> None:
-        """Trains those parameters of `module` that have a gradient, with the one training loop."""
+        """Trains those parameters of `module` that have a gradient, with the one training loop.
+
+        Raises:
+            ConfigError: when several tasks are learned together in batches that are too small for their norms.
+        """
         session, forward = self.current_session(), forward or self._each
+        if len(tasks) > 1:
+            check_batches(module, forward, tasks, session, sampling)
         record = fit(module, forward, self.predict, tasks, session, sampling, reading, procedure, owner=self)
         self.records.append(record)
 

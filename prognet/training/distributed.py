@@ -23,6 +23,7 @@ from prognet.training.budget import Budget
 from prognet.training.determinism import seeded
 from prognet.training.loop import Run
 from prognet.training.measuring import Predict, evaluating
+from prognet.training.norms import check_passes, norms_of
 from prognet.training.procedure import Forward, Penalised, Procedure
 from prognet.training.ranks import Ranks, current_ranks
 from prognet.training.session import Session, computing
@@ -32,12 +33,22 @@ def share_of(batch: Batch, ranks: Ranks) -> dict[int, Part]:
     """The samples of a batch that a process learns from; tasks without any are left out."""
     share, before = {}, 0
     for label, part in batch.items():
-        mine = slice((ranks.index - before) % ranks.count, None, ranks.count)
+        mine = _mine(before, ranks)
         before += len(part.y)
         if len(part.y[mine]):
             rows = partial(_rows, mine)
             share[label] = Part(rows(part.x), rows(part.y), None if part.past is None else part.past.map(rows))
     return share
+
+
+def dealt(counts: Sequence[int], ranks: Ranks) -> list[int]:
+    """How many samples of each task a process learns from, of a batch that holds so many."""
+    return [len(range(count)[_mine(sum(counts[:index]), ranks)]) for index, count in enumerate(counts)]
+
+
+def _mine(before: int, ranks: Ranks) -> slice:
+    """The samples of a task that are a process's own, where so many of other tasks stand before them."""
+    return slice((ranks.index - before) % ranks.count, None, ranks.count)
 
 
 def _rows(chosen: slice, tensor: Tensor) -> Tensor:
@@ -188,13 +199,17 @@ class DistributedRun(Run):
             )
 
     def _check_batches(self, shares: Sequence[Sequence[int]]) -> None:
-        normed = any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in self.module.modules())
-        smallest = min(sum(counts) for counts in shares)
-        if normed and smallest < 2 * self.ranks.count:
+        if not norms_of(self.module):
+            return
+        count, smallest = self.ranks.count, min(sum(counts) for counts in shares)
+        if smallest < 2 * count:
             raise ConfigError(
-                f"batch_size: required two samples for each of the {self.ranks.count} processes, since the network has "
+                f"batch_size: required two samples for each of the {count} processes, since the network has "
                 f"BatchNorm, found a batch of {smallest}; use larger batches or fewer processes."
             )
+        every = [dealt(counts, Ranks(index, count)) for counts in shares for index in range(count)]
+        where = f"the shares of {count} processes in batches of at most {self.training.batch_size}"
+        check_passes(self.module, self.forward, list(self.tasks.values()), self.session, every, where)
 
 
 class _LossOf(nn.Module):

@@ -17,7 +17,7 @@ from prognet.evaluation import Observer, grid
 from prognet.evaluation.ranks import joined
 from prognet.results import RunResult
 from prognet.strategies import FineTune, FineTuning, Independent, MultiTask, Strategy
-from prognet.strategies.multitask import PCGrad, Soft
+from prognet.strategies.multitask import PCGrad, Soft, Stems
 from prognet.strategies.wrapped import ewc
 from prognet.streams.stream import Stream
 from prognet.streams.task import Task
@@ -166,6 +166,10 @@ def drawn() -> list[float]:
     return list(Noisy.seen)
 
 
+NINE = Training(epochs=1, batch_size=9)
+"""Three samples of each of three tasks, which two processes cannot share by two and two."""
+
+
 def refusals() -> dict[str, str]:
     """What processes cannot share, and how it is refused."""
     recipe, images = FineTuning(unfreeze_every=1), make_stream()
@@ -180,6 +184,7 @@ def refusals() -> dict[str, str]:
         "penalty": error_of(lambda: quick_run(MultiTask(PLAIN, architecture=Soft()), images)),
         "compile": error_of(lambda: quick_run(FineTune(PLAIN), images, execution=Execution(compile="default"))),
         "norm": error_of(lambda: quick_run(FineTune(NORMED), images, training=Training(batch_size=3))),
+        "norms of tasks": error_of(lambda: quick_run(MultiTask(NORMED, architecture=Stems()), images, training=NINE)),
         **{
             name: error_of(partial(grid, [FineTune(PLAIN)], lambda order: images, out="nowhere", device="cpu", **more))
             for name, more in grids.items()

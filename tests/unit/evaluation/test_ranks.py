@@ -37,6 +37,10 @@ REFUSALS: Mapping[str, str] = {
     "compile": "compile: required 'none' with 2 processes, found 'default'.",
     "norm": "batch_size: required two samples for each of the 2 processes, since the network has BatchNorm, found a "
     "batch of 2; use larger batches or fewer processes.",
+    "norms of tasks": "batch_size: required two samples of a task or none, since BatchNorm in layers that see the "
+    "samples of one task alone cannot learn from one, found a single one of tasks [0, 1, 2] in the shares of 2 "
+    "processes in batches of at most 9; use larger batches, a network without BatchNorm, or an architecture whose "
+    "norms see all tasks, such as Hard().",
     "stack": "stack: required 1 with 2 processes, found 2.",
     "jobs": "workers: required jobs=1 and no cluster with 2 processes, which share every run, found Workers(jobs=2, "
     "engine='processes', address=None, cpus_per_run=1.0, gpus_per_run=0.0); start many runs at once without torchrun, "

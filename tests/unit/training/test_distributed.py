@@ -10,6 +10,7 @@ from torch import Tensor
 
 from prognet.engine.prepared import Prepared
 from prognet.training.batches import Part
+from prognet.training.distributed import dealt as counted
 from prognet.training.distributed import share_of
 from prognet.training.ranks import Ranks
 from tests.helpers.processes import together, values
@@ -41,6 +42,7 @@ def test_the_shares_of_a_batch_are_the_batch(count: int, sizes: tuple[int, ...])
         assert all(dealt)
         sizes_of_label = [len(share[label].y) if label in share else 0 for share in shares]
         assert max(sizes_of_label) - min(sizes_of_label) <= 1
+        assert sizes_of_label == [counted(sizes, Ranks(index, count))[label] for index in range(count)]
     whole = [sum(len(part.y) for part in share.values()) for share in shares]
     assert max(whole) - min(whole) <= 1
 
