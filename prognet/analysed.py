@@ -33,7 +33,7 @@ class Pairs:
     tag_lr: float = 0.1
     """The rate of these steps."""
     gains: bool = False
-    """Measure what each earlier column is worth to each task: T (T + 1) / 2 columns are trained a run."""
+    """Measure what each earlier column is worth to each task: T (T + 1) / 2 - 1 columns are trained a run."""
 
     def __post_init__(self) -> None:
         for name, least in (("pair_samples", 4), ("tag_steps", 1)):

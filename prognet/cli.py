@@ -238,8 +238,9 @@ def _require_file(option: str, path: Path) -> None:
 
 def _searched(path: Path, experiment: Experiment) -> "tuple[Strategy, Training]":
     """The strategy that follows the recipe of a file, and how it is trained."""
-    from prognet.evaluation.recipe_search import SEARCHED, read_recipe
+    from prognet.evaluation.recipe_search import read_recipe
     from prognet.strategies import FineTune
+    from prognet.tuned import SEARCHED
 
     recipe, training = read_recipe(path)
     return FineTune(make_backbone(experiment.backbone), recipe=recipe, name=SEARCHED), training

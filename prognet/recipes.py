@@ -96,7 +96,7 @@ class Recipe:
 
 
 def demo() -> Recipe:
-    """Split-Digits, the four main strategies and every control, five seeds: a few minutes on a laptop."""
+    """Split-Digits, the main strategies and their controls, five seeds: a few minutes on a laptop."""
     strategies = (*MAIN, *CONTROLS, "multitask-cumulative")
     return Recipe("split-digits", Experiment(options=SplitDigits(), strategies=strategies, threads=1, training=_DIGITS))
 

@@ -12,6 +12,8 @@ from prognet.files import read_json, write_json
 from prognet.results import to_json
 
 SCHEMA, VERSION = "prognet.tuned", 1
+SEARCHED = "finetune-searched"
+"""The name of the strategy that follows a recipe of fine-tuning which was searched."""
 _REMEDY = "mend the field, or make the file with `prognet tune` again"
 
 

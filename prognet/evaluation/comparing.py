@@ -18,15 +18,17 @@ from prognet.evaluation.locking import comparison_locked
 from prognet.evaluation.observer import Observer, Silence
 from prognet.evaluation.ranks import check_workers, held_by_first, shared, silent_but_first
 from prognet.evaluation.rebuilding import rebuild
+from prognet.evaluation.store import RunStore, check_same_run
 from prognet.evaluation.work import Plan, Report, Unit
 from prognet.files import remove_leftovers
 from prognet.manifest import MANIFEST_FILE, Manifest, merge_manifest, write_manifest
-from prognet.results import Results, RunResult, to_json
-from prognet.strategies import Strategy
+from prognet.results import RESULT_FILE, Results, RunResult, to_json
+from prognet.strategies import Strategy, describe_strategy
 from prognet.streams.draws import PerSeed
 from prognet.streams.stream import Stream
 from prognet.training import Session
 from prognet.training.budget import budget_of
+from prognet.training.measuring import checked
 from prognet.training.ranks import current_ranks
 
 _TRIED_TASKS = 2
@@ -118,6 +120,7 @@ def grid(
         threads=count,
         out=Path(out),
     )
+    _check_methods(plan.out, strategies)
     engine = engine_for(workers, device)
     engine.check(plan)
     units = list(_units(plan, first, orders, seeds))
@@ -133,6 +136,15 @@ def grid(
         outcome = _carry_out(engine, plan, units, streams, silent_but_first(observer or Silence(), ranks))
         ranks.first_does(lambda: _note_failures(plan.out, manifest, units, outcome.failed))
     return outcome
+
+
+def _check_methods(out: Path, strategies: Sequence[Strategy]) -> None:
+    """Refuses a folder in which a name stands for other arguments: their runs would be averaged as seeds of one row."""
+    for strategy in strategies:
+        stored = next(iter(sorted(out.glob(f"runs/{strategy.name}/*/{RESULT_FILE}"))), None)
+        if stored is not None:
+            own = {"strategy": describe_strategy(strategy)}
+            check_same_run(RunStore(stored.parent), RunResult.load(stored), own)
 
 
 def _begin_folder(out: Path, manifest: Manifest) -> None:
@@ -224,11 +236,4 @@ def _build(strategy: Strategy, stream: Stream, session: Session) -> None:
     with torch.no_grad():
         for task in tasks:
             x = task.normalisation(task.train.x[:2].to(session.device))
-            outputs = learner.predict(x, task.label)
-            wanted = task.objective.output_shape(task.n_classes)
-            if tuple(outputs.shape) != (len(x), *wanted):
-                shape = ", ".join(map(str, wanted))
-                raise ConfigError(
-                    f"backbone: required an output of shape (B, {shape}) for task {task.label}, found "
-                    f"{tuple(outputs.shape)} with B = {len(x)}; its last layer must have n_classes outputs."
-                )
+            checked(learner.predict(x, task.label), task)

@@ -22,12 +22,11 @@ from prognet.seeds import derive_seed
 from prognet.strategies.base import Backbone
 from prognet.strategies.finetune import FineTune
 from prognet.strategies.finetune_recipe import FineTuning
+from prognet.streams.objectives import Classification
 from prognet.streams.stream import Stream
-from prognet.tuned import Choice, training_from
+from prognet.tuned import SEARCHED, Choice, training_from
 
 SCHEMA, VERSION = "prognet.recipe", 1
-SEARCHED = "finetune-searched"
-"""The name of the strategy that follows a recipe which was searched."""
 _TRIES = 100
 
 SPACE: Mapping[str, Sequence[Any]] = MappingProxyType(
@@ -137,6 +136,7 @@ def search_recipe(
         training: the first training, and the values of everything but lr and weight decay.
         recipe: the first recipe, and the values of all fields that are not searched; by default `FineTuning()`.
         space: by field, the values that are drawn from, all alike; combinations that are no recipe are drawn again.
+            `smoothing` is left out where not every task is a classification.
         trials: how many, the first one included.
         seeds: each trial is run with each of these.
         judged_by: `"average"`, the accuracy on all tasks at the end, or `"learning"`, on each when it has been learned:
@@ -151,6 +151,8 @@ def search_recipe(
     """
     settings = draw_trials(training, trials)
     base = recipe if recipe is not None else FineTuning()
+    if not all(isinstance(task.objective, Classification) for task in stream):
+        space = {name: values for name, values in space.items() if name != "smoothing"}
     tried = list(zip(draw_recipes(base, space, trials), settings, strict=True))
     judge = Judge(
         stream=validation_stream(stream),

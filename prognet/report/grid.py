@@ -1,10 +1,11 @@
 """The runs of a comparison, aligned by order and seed, and checked before any number is made."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from prognet.errors import RunFolderError
-from prognet.results import RunResult
+from prognet.results import RunResult, to_json
 
 Key = tuple[int, int]
 """(order, seed): what two runs share when they are compared."""
@@ -97,7 +98,7 @@ def align(results: Sequence[RunResult]) -> Grid:
 
     Raises:
         RunFolderError: when there is no run, when the runs are of several streams, when one cell is there twice, or
-            when runs of one strategy follow different schedules.
+            when runs of one strategy have other arguments or follow other schedules.
     """
     runs = tuple(results)
     if not runs:
@@ -112,6 +113,7 @@ def align(results: Sequence[RunResult]) -> Grid:
 def _cells(name: str, runs: Sequence[RunResult]) -> dict[Key, RunResult]:
     own = [run for run in runs if run.strategy == name]
     _require_one(f"schedule of {name!r}", {str(run.schedule) for run in own})
+    _require_one(f"set of arguments of {name!r}", {_text(run.config.get("strategy")) for run in own})
     cells = {(run.order, run.seed): run for run in own}
     if len(cells) < len(own):
         raise RunFolderError(
@@ -119,6 +121,11 @@ def _cells(name: str, runs: Sequence[RunResult]) -> dict[Key, RunResult]:
             f"{len(cells)} cells; {_REMEDY}"
         )
     return dict(sorted(cells.items()))
+
+
+def _text(arguments: object) -> str:
+    """JSON with sorted keys, so that equal values have one text."""
+    return json.dumps(to_json(arguments), sort_keys=True)
 
 
 def _require_one(what: str, found: set[str]) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 
 from prognet.report.facts import Manifest
+from prognet.tuned import SEARCHED
 
 PROGRAM = "prognet"
 
@@ -26,6 +27,9 @@ def row_command(manifest: Manifest, strategy: str) -> str:
             rest += [f"--{option}", str(1 + max(manifest[option]))]
     rest, folder = _without(rest, "--out")
     again = ["--out", f"{folder[0].rstrip('/')}-{strategy}"] if folder else []
+    if strategy == SEARCHED:  # which its file adds to those that are named
+        return shlex.join([*rest, "--strategies", "finetune", *again])
+    rest, _ = _without(rest, "--fine-tuning")
     return shlex.join([*rest, "--strategies", strategy, *again])
 
 

@@ -104,7 +104,7 @@ def _check_finite(task: Task, split: str, x: Tensor) -> None:
     if not finite.all():
         sample = int((~finite).flatten(1).any(dim=1).nonzero()[0])
         remedy = "clean the data: drop or impute such samples"
-        raise _error(task, f"{split}.x", "finite numbers", f"NaN or infinity in sample {sample}", remedy)
+        raise _error(task, f"{split}.x", "finite numbers", f"NaN or infinity in sample {sample} of the split", remedy)
 
 
 def _check_agreement(first: Task, task: Task) -> None:

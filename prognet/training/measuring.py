@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from prognet.config import Measurement
+from prognet.errors import ConfigError
 from prognet.seeds import derive_seed
 from prognet.streams.task import Samples, Task
 from prognet.training.batches import on_device
@@ -74,6 +75,30 @@ def outputs_on(
         else:
             outputs.append(reading.predict(x, split.features.take(chosen)))
     return single(torch.cat(outputs))
+
+
+def task_loss(task: Task, outputs: Tensor, y: Tensor, label_smoothing: float) -> Tensor:
+    """The mean loss of one task over the samples of a batch, (), of outputs of its shape.
+
+    Raises:
+        ConfigError: when they have another one.
+    """
+    return task.objective.loss(checked(outputs, task), y, label_smoothing)
+
+
+def checked(outputs: Tensor, task: Task) -> Tensor:
+    """The outputs of a task for a batch, (B, ...), in single precision at least, if they have its shape.
+
+    Raises:
+        ConfigError: when they have another one.
+    """
+    wanted = task.objective.output_shape(task.n_classes)
+    if tuple(outputs.shape[1:]) != wanted:
+        raise ConfigError(
+            f"backbone: required an output of shape (B, {', '.join(map(str, wanted))}) for task {task.label}, found "
+            f"{tuple(outputs.shape)} with B = {len(outputs)}; its last layer must have n_classes outputs."
+        )
+    return single(outputs)
 
 
 def single(outputs: Tensor) -> Tensor:

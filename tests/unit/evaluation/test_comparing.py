@@ -10,17 +10,26 @@ import pytest
 from torch import nn
 
 from prognet.config import Training
-from prognet.errors import ConfigError, DivergedError, PrognetError, SiteError, StreamError, UnwritableError
+from prognet.errors import (
+    ConfigError,
+    DivergedError,
+    PrognetError,
+    RunFolderError,
+    SiteError,
+    StreamError,
+    UnwritableError,
+)
 from prognet.evaluation import Outcome, grid
 from prognet.evaluation.comparing import updates_of
 from prognet.manifest import read_manifest
 from prognet.results import load_results
-from prognet.strategies import FineTune, Independent, MultiTask, Progressive, Strategy
+from prognet.strategies import FineTune, FineTuning, Independent, MultiTask, Progressive, Strategy
 from prognet.streams.stream import Stream
 from prognet.streams.task import Task
 from tests.helpers.commands import Recorder, content
 from tests.helpers.data import blobs
 from tests.helpers.runs import MEASUREMENT, PLAIN, assert_same_numbers, quick_run
+from tests.helpers.streams import make_stream
 
 TRAINING = Training(epochs=2, batch_size=10, lr=0.01)
 TWO = partial(blobs, (2, 3))
@@ -381,3 +390,12 @@ def test_the_strategies_are_left_as_they_were(tmp_path: Path) -> None:
     assert list(strategy.parameters()) == []
     assert strategy.records == []
     assert strategy.session is None
+
+
+def test_a_name_that_stands_for_other_arguments_is_refused_before_any_work(tmp_path: Path) -> None:
+    shared: dict[str, Any] = {"out": tmp_path, "training": TRAINING, "measurement": MEASUREMENT, "device": "cpu"}
+    grid([FineTune(PLAIN)], lambda order: make_stream(), seeds=(0,), **shared)
+    before = content(tmp_path)
+    with pytest.raises(RunFolderError, match="required a run with strategy = .*rank': 2.*found one with"):
+        grid([FineTune(PLAIN, recipe=FineTuning(rank=2))], lambda order: make_stream(), seeds=(1,), **shared)
+    assert content(tmp_path) == before

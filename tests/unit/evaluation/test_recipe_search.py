@@ -19,6 +19,7 @@ from prognet.evaluation.tuning import draw_trials
 from prognet.files import read_json, write_json
 from prognet.metrics import average_accuracy
 from prognet.strategies import FineTune, FineTuning
+from prognet.streams import from_arrays
 from prognet.streams.stream import Stream
 from tests.helpers.commands import Recorder
 from tests.helpers.data import blobs, with_split
@@ -150,3 +151,11 @@ def test_what_cannot_be_searched_is_refused() -> None:
     wild = Training(epochs=2, batch_size=16, optimiser="sgd", lr=1e9)
     with pytest.raises(ConfigError, match="training: required a trial that does not diverge, found none of 1"):
         search(training=wild, trials=1)
+
+
+def test_smoothing_is_not_searched_where_there_are_no_classes() -> None:
+    x = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
+    stream = from_arrays([(x, x[:, 0], x, x[:, 0])] * 2, kinds=["regression"] * 2, validation=0.2)
+    found = search_recipe(PLAIN, stream, training=TRAINING, trials=4, device="cpu")
+    assert "smoothing" not in found.space
+    assert {recipe.smoothing for recipe, _ in found.trials} == {0.0}

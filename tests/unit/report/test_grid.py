@@ -7,7 +7,7 @@ import pytest
 from prognet.errors import RunFolderError
 from prognet.report.grid import align
 from prognet.results import RunResult
-from tests.helpers.results import make_results, make_run
+from tests.helpers.results import make_results, make_run, run_with
 
 
 def test_rows_are_the_catalogue_first_then_others_by_name() -> None:
@@ -63,3 +63,11 @@ def test_a_task_name_is_known_only_where_the_orders_agree() -> None:
 def test_runs_that_cannot_be_compared_are_refused(runs: Sequence[RunResult], message: str) -> None:
     with pytest.raises(RunFolderError, match=f"^{re.escape(message)}$"):
         align(runs)
+
+
+def test_a_name_that_stands_for_two_sets_of_arguments_is_refused() -> None:
+    first, second = run_with([[0.5]], "finetune", 0), run_with([[0.6]], "finetune", 1)
+    first = replace(first, config={**first.config, "strategy": {"arguments": {"rank": 0}}})
+    second = replace(second, config={**second.config, "strategy": {"arguments": {"rank": 4}}})
+    with pytest.raises(RunFolderError, match="required one set of arguments of 'finetune', found .*0.* and .*4"):
+        align([first, second])

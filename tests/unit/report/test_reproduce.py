@@ -45,3 +45,14 @@ def test_names_are_quoted_for_the_shell() -> None:
 @pytest.mark.parametrize("manifest", [{}, {"command": []}, {"command": None}])
 def test_without_a_command_there_is_none(manifest: dict[str, object]) -> None:
     assert whole_command(manifest) == row_command(manifest, "x") == ""
+
+
+def test_a_searched_recipe_comes_with_its_file_and_other_rows_without() -> None:
+    command = "prognet run digits --fine-tuning recipe.json --strategies finetune independent --out runs/a"
+    manifest = {"command": command.split()}
+    assert row_command(manifest, "finetune-searched") == (
+        "prognet run digits --fine-tuning recipe.json --strategies finetune --out runs/a-finetune-searched"
+    )
+    assert row_command(manifest, "independent") == (
+        "prognet run digits --strategies independent --out runs/a-independent"
+    )

@@ -66,7 +66,7 @@ def test_an_empty_validation_split_passes() -> None:
         ),
         (
             with_split(FIRST, "train", x=NAN),
-            "train.x: required finite numbers, found NaN or infinity in sample 3; clean the data",
+            "train.x: required finite numbers, found NaN or infinity in sample 3 of the split; clean the data",
         ),
         (with_split(FIRST, "test", x=INFINITE), "test.x: required finite numbers, found NaN or infinity in sample 0"),
         (
