@@ -20,7 +20,7 @@ from prognet.training.determinism import seeded
 from prognet.training.diverging import check_losses, check_parameters, check_validation
 from prognet.training.features import MIB, FeatureTable, Reading, Shelf
 from prognet.training.flops import counting_flops
-from prognet.training.measuring import CurveRecorder, Predict, Split, evaluating, keeping_buffers, mean_loss, task_loss
+from prognet.training.measuring import CurveRecorder, Predict, Split, evaluating, keeping_buffers, mean_loss, single
 from prognet.training.optimisers import make_optimiser, make_schedule
 from prognet.training.procedure import Forward, Penalised, Procedure
 from prognet.training.session import FitRecord, Session, computing, synchronise
@@ -234,7 +234,7 @@ class Run:
             outputs, penalty = self._outputs(batch)
         smoothing = self.training.label_smoothing
         parts = {
-            label: task_loss(self.tasks[label], outputs[label], part.y, smoothing) * (len(part.y) / size)
+            label: self.tasks[label].objective.loss(single(outputs[label]), part.y, smoothing) * (len(part.y) / size)
             for label, part in batch.items()
         }
         return parts, penalty

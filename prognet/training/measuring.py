@@ -77,15 +77,6 @@ def outputs_on(
     return single(torch.cat(outputs))
 
 
-def task_loss(task: Task, outputs: Tensor, y: Tensor, label_smoothing: float) -> Tensor:
-    """The mean loss of one task over the samples of a batch, (), of outputs of its shape.
-
-    Raises:
-        ConfigError: when they have another one.
-    """
-    return task.objective.loss(checked(outputs, task), y, label_smoothing)
-
-
 def checked(outputs: Tensor, task: Task) -> Tensor:
     """The outputs of a task for a batch, (B, ...), in single precision at least, if they have its shape.
 

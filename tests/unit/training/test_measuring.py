@@ -1,19 +1,16 @@
 from dataclasses import replace
 from math import isnan
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from prognet.config import Measurement
-from prognet.errors import ConfigError
-from prognet.strategies import FineTune, Independent, MultiTask
 from prognet.streams.task import Samples
 from prognet.training import evaluating, fit, outputs_of
 from prognet.training.measuring import CurveRecorder, Split, mean_loss, measuring_points
 from tests.helpers.plain import assert_equal_numbers, plain_accuracy, plain_loss, plain_network
-from tests.helpers.runs import NORMED, PLAIN, TRAINING, make_session, modes, quick_run
+from tests.helpers.runs import NORMED, PLAIN, TRAINING, make_session, modes
 from tests.helpers.streams import make_byte_stream, make_stream, make_task
 
 CPU = torch.device("cpu")
@@ -193,11 +190,3 @@ def test_evaluating_restores_after_an_error() -> None:
         raise KeyboardInterrupt
     assert network.training
     assert torch.is_grad_enabled()
-
-
-def test_outputs_of_another_shape_are_no_predictions() -> None:
-    stream = make_stream((2, 3))
-    wide: Any = lambda input_shape, n_classes: plain_network(PLAIN, stream[1])  # noqa: E731
-    for kind in (FineTune, Independent, MultiTask):
-        with pytest.raises(ConfigError, match=r"required an output of shape \(B, 2\) for task 0, found \(\d+, 3\)"):
-            quick_run(kind(wide), make_stream((2, 2)))
