@@ -9,7 +9,7 @@ import torch
 
 from prognet.backbones import describe_backbone
 from prognet.config import Execution, Measurement, Training, Workers
-from prognet.errors import ConfigError, PrognetError
+from prognet.errors import ConfigError, PrognetError, RunFolderError
 from prognet.evaluation.checks import check_comparable, check_request, require_distinct, schedule_of
 from prognet.evaluation.drawing import Streams
 from prognet.evaluation.engines import Engine, device_for, engine_for, threads_for, trial_device_for
@@ -141,10 +141,14 @@ def grid(
 def _check_methods(out: Path, strategies: Sequence[Strategy]) -> None:
     """Refuses a folder in which a name stands for other arguments: their runs would be averaged as seeds of one row."""
     for strategy in strategies:
-        stored = next(iter(sorted(out.glob(f"runs/{strategy.name}/*/{RESULT_FILE}"))), None)
-        if stored is not None:
-            own = {"strategy": describe_strategy(strategy)}
-            check_same_run(RunStore(stored.parent), RunResult.load(stored), own)
+        own = {"strategy": describe_strategy(strategy)}
+        for path in sorted(out.glob(f"runs/{strategy.name}/*/{RESULT_FILE}")):
+            try:
+                stored = RunResult.load(path)
+            except RunFolderError:  # a damaged run is refused by itself, and leaves the others
+                continue
+            check_same_run(RunStore(path.parent), stored, own)
+            break  # all runs of a name are alike, or they would not have been begun
 
 
 def _begin_folder(out: Path, manifest: Manifest) -> None:
