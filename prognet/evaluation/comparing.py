@@ -120,7 +120,6 @@ def grid(
         threads=count,
         out=Path(out),
     )
-    _check_methods(plan.out, strategies)
     engine = engine_for(workers, device)
     engine.check(plan)
     units = list(_units(plan, first, orders, seeds))
@@ -132,7 +131,7 @@ def grid(
     )
     del first  # lest two lie in memory
     with held_by_first(lambda: comparison_locked(plan.out), ranks):
-        ranks.first_does(lambda: _begin_folder(plan.out, manifest))
+        ranks.first_does(lambda: _begin_folder(plan, manifest))
         outcome = _carry_out(engine, plan, units, streams, silent_but_first(observer or Silence(), ranks))
         ranks.first_does(lambda: _note_failures(plan.out, manifest, units, outcome.failed))
     return outcome
@@ -151,10 +150,12 @@ def _check_methods(out: Path, strategies: Sequence[Strategy]) -> None:
             break  # all runs of a name are alike, or they would not have been begun
 
 
-def _begin_folder(out: Path, manifest: Manifest) -> None:
+def _begin_folder(plan: Plan, manifest: Manifest) -> None:
     """Writes the manifest of what will be run, beside that of what was run before."""
-    remove_leftovers(out, MANIFEST_FILE)
-    write_manifest(out, merge_manifest(out, manifest))
+    remove_leftovers(plan.out, MANIFEST_FILE)
+    merged = merge_manifest(plan.out, manifest)
+    _check_methods(plan.out, list(plan.strategies.values()))
+    write_manifest(plan.out, merged)
 
 
 def _note_failures(out: Path, manifest: Manifest, units: Sequence[Unit], failed: Mapping[str, str]) -> None:
