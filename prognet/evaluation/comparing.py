@@ -28,7 +28,6 @@ from prognet.streams.draws import PerSeed
 from prognet.streams.stream import Stream
 from prognet.training import Session
 from prognet.training.budget import budget_of
-from prognet.training.measuring import checked
 from prognet.training.ranks import current_ranks
 
 _TRIED_TASKS = 2
@@ -241,4 +240,11 @@ def _build(strategy: Strategy, stream: Stream, session: Session) -> None:
     with torch.no_grad():
         for task in tasks:
             x = task.normalisation(task.train.x[:2].to(session.device))
-            checked(learner.predict(x, task.label), task)
+            outputs = learner.predict(x, task.label)
+            wanted = task.objective.output_shape(task.n_classes)
+            if tuple(outputs.shape) != (len(x), *wanted):
+                shape = ", ".join(map(str, wanted))
+                raise ConfigError(
+                    f"backbone: required an output of shape (B, {shape}) for task {task.label}, found "
+                    f"{tuple(outputs.shape)} with B = {len(x)}; its last layer must have n_classes outputs."
+                )

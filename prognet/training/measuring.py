@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from prognet.config import Measurement
-from prognet.errors import ConfigError
 from prognet.seeds import derive_seed
 from prognet.streams.task import Samples, Task
 from prognet.training.batches import on_device
@@ -75,21 +74,6 @@ def outputs_on(
         else:
             outputs.append(reading.predict(x, split.features.take(chosen)))
     return single(torch.cat(outputs))
-
-
-def checked(outputs: Tensor, task: Task) -> Tensor:
-    """The outputs of a task for a batch, (B, ...), in single precision at least, if they have its shape.
-
-    Raises:
-        ConfigError: when they have another one.
-    """
-    wanted = task.objective.output_shape(task.n_classes)
-    if tuple(outputs.shape[1:]) != wanted:
-        raise ConfigError(
-            f"backbone: required an output of shape (B, {', '.join(map(str, wanted))}) for task {task.label}, found "
-            f"{tuple(outputs.shape)} with B = {len(outputs)}; its last layer must have n_classes outputs."
-        )
-    return single(outputs)
 
 
 def single(outputs: Tensor) -> Tensor:
